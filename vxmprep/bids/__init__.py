@@ -1,0 +1,1 @@
+"""The dataset read and the derivatives written, in BIDS's terms."""

@@ -1,0 +1,143 @@
+"""The output folder: what describes it as a whole, and the files of one scan."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import vxmprep
+from vxmprep.bids.names import derivative_path
+from vxmprep.evaluation.labels import table
+from vxmprep.spatial.files import replacing
+
+IGNORED = """\
+*_xfm.*
+*_map.nii.gz
+*_map.json
+*_dice.tsv
+*_metrics.json
+*.html
+figures/
+group_*.tsv
+participants_status.tsv
+models/
+logs/
+sourcedata/
+CITATION.md
+"""
+
+README = """\
+# vxmprep derivatives
+
+Brain MRI registered to an atlas with vxmprep {version}.
+
+- `*_from-T1w_to-*_mode-image_xfm.h5` resamples a T1w scan onto the atlas, as
+  `antsApplyTransforms -i T1w -r ATLAS -t` takes it; `*_from-*_to-T1w_mode-image_xfm.h5` resamples
+  atlas images onto the scan. Points go the other way.
+- `*_desc-jacobian_map` is above 1 where the scan is larger than the atlas (affine left out).
+- `*_desc-registration_dice.tsv` holds the overlap of the scan's segmentation with the atlas's
+  labels, structure by structure, with the affine alone and with the whole transform.
+"""
+
+
+def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
+    """Write the files that describe the output folder; called by one process only.
+
+    Parameters
+    ----------
+    output_dir : path
+        Root of the derivatives, made if it is not there.
+    bids_dir : path
+        The dataset that is processed.
+    """
+    description = {
+        "Name": "vxmprep: brain MRI registered to an atlas",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "vxmprep", "Version": vxmprep.__version__}],
+        "SourceDatasets": [{"URL": bids_dir.resolve().as_uri()}],
+        "DatasetLinks": {"raw": bids_dir.resolve().as_uri()},
+    }
+    write_json(output_dir / "dataset_description.json", description)
+    write_text(output_dir / ".bidsignore", IGNORED)
+    write_text(output_dir / "README", README.format(version=vxmprep.__version__))
+    rows = [f"{label.index}\t{label.name}\t{label.color}" for label in table().values()]
+    write_text(output_dir / "desc-aseg_dseg.tsv", "\n".join(["index\tname\tcolor", *rows]) + "\n")
+
+
+@dataclass(frozen=True)
+class ScanWriter:
+    """Writes the derivatives of one scan.
+
+    Attributes
+    ----------
+    output_dir : Path
+        Root of the derivatives.
+    entities : tuple of (str, str)
+        Entities of the scan.
+    common : dict
+        What the sidecar of every file says.
+    """
+
+    output_dir: Path
+    entities: tuple[tuple[str, str], ...]
+    common: dict
+
+    def image(
+        self, source: Path, metadata: dict, *, intensities: bool = False, **name: str
+    ) -> Path:
+        """Write an image compressed, under its BIDS name, with its sidecar.
+
+        Parameters
+        ----------
+        source : path
+            The image as computed.
+        metadata : dict
+            What the sidecar says beyond `common`.
+        intensities : bool
+            Whether 12 bits per voxel are enough, as they are for scanners.
+        **name : str
+            Entities that the derivative adds.
+        """
+        import nibabel as nb
+
+        from vxmprep.spatial.images import save
+
+        path = self._path(extension=".nii.gz", **name)
+        save(nb.load(source), path, steps=4095 if intensities else None)
+        return self._with_sidecar(path, metadata)
+
+    def copy(self, source: Path, metadata: dict | None = None, **name: str) -> Path:
+        """Write a file as it is under its BIDS name, with a sidecar if there is metadata."""
+        path = self._path(**name)
+        with replacing(path) as temporary:
+            temporary.write_bytes(Path(source).read_bytes())
+        return path if metadata is None else self._with_sidecar(path, metadata)
+
+    def _path(self, **name: str) -> Path:
+        return derivative_path(self.output_dir, self.entities, **name)
+
+    def _with_sidecar(self, path: Path, metadata: dict) -> Path:
+        stem = path.name.removesuffix(".gz")
+        sidecar = path.with_name(stem.removesuffix(Path(stem).suffix) + ".json")
+        write_json(sidecar, {**metadata, **self.common})
+        return path
+
+
+def source_uri(path: Path, bids_dir: Path) -> str:
+    """Name an input in a sidecar: a BIDS URI inside the dataset, else the file's name."""
+    relative = os.path.relpath(path, bids_dir)
+    return path.name if relative.startswith("..") else f"bids:raw:{Path(relative).as_posix()}"
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON to a temporary name and rename it."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to a temporary name and rename it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,29 @@
+"""Names of the files that are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PATTERNS = (
+    "sub-{subject}[/ses-{session}]/anat/"
+    "sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}]"
+    "[_run-{run}][_echo-{echo}][_flip-{flip}][_inv-{inv}][_part-{part}]"
+    "[_space-{space}][_from-{from}][_to-{to}][_mode-{mode}][_desc-{desc}]_{suffix}{extension}",
+)
+
+
+def derivative_path(output_dir: Path, entities: tuple[tuple[str, str], ...], **ours: str) -> Path:
+    """Give the path of a derivative of a scan.
+
+    Parameters
+    ----------
+    output_dir : path
+        Root of the derivatives.
+    entities : tuple of (str, str)
+        Entities of the scan.
+    **ours : str
+        What the derivative adds: space, desc, suffix, extension, from, to, mode.
+    """
+    from bids.layout.writing import build_path
+
+    return output_dir / build_path({**dict(entities), **ours}, PATTERNS, strict=True)

@@ -1,0 +1,158 @@
+"""Run a graph and say what becomes of each scan."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vxmprep.bids.derivatives import write_json
+from vxmprep.cli.plan import Plan, branch_name
+
+if TYPE_CHECKING:
+    from nipype.pipeline import engine as pe
+
+LAST_STEP = "save"
+
+
+@dataclass
+class Progress:
+    """Hears from nipype when a node starts and ends, and tells the user.
+
+    Attributes
+    ----------
+    stems : dict
+        The scan's name by the name of its branch.
+    folder : Path
+        Work folder of the graph.
+    logs : Path
+        Where each finished scan's record goes.
+    verbose : bool
+        Say every step.
+    """
+
+    stems: dict[str, str]
+    folder: Path
+    logs: Path
+    verbose: bool = False
+    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    started: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, node: pe.Node, status: str) -> None:
+        """Take one message of nipype."""
+        branch, step = node.fullname.split(".")[1], node.name
+        stem = self.stems.get(branch)
+        if stem is None:
+            return
+        if status == "start":
+            self.started[node.fullname] = time.monotonic()
+        elif status == "end":
+            took = time.monotonic() - self.started.get(node.fullname, time.monotonic())
+            self.seconds.setdefault(stem, {})[step] = round(took, 2)
+            if self.verbose:
+                say(f"{stem}: {step} ({took:.0f} s)")
+            if step == LAST_STEP:
+                self._finish(branch, stem)
+        else:
+            say(f"{stem}: failed at {step}")
+
+    def _finish(self, branch: str, stem: str) -> None:
+        self.done.append(stem)
+        steps = self.seconds[stem]
+        record = {"scan": stem, "status": "done", "seconds": steps}
+        write_json(self.logs / f"{stem}_T1w.json", record)
+        shutil.rmtree(self.folder / branch, ignore_errors=True)
+        say(f"{stem}: done, {len(self.done)} of {len(self.stems)} ({sum(steps.values()):.0f} s)")
+
+
+def say(message: str) -> None:
+    """Print a line with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
+
+
+def execute(plan: Plan) -> int:
+    """Run a plan.
+
+    Returns
+    -------
+    int
+        0 if all scans are done, 1 if some failed.
+    """
+    settings = plan.settings
+    logs = settings.output_dir / "logs"
+    crashes = logs / "crashes" / time.strftime("%Y%m%d-%H%M%S")
+    graph = plan.graph()
+    graph.base_dir = str(settings.work_dir)
+    _configure(graph, logs, crashes, stop=settings.stop_on_first_crash)
+    stems = {branch_name(scan): scan.stem for scan in plan.scans}
+    folder = settings.work_dir / graph.name
+    progress = Progress(stems, folder, logs, settings.verbose > 0)
+    say(f"{len(stems)} T1w scans to {plan.atlas.name}, {settings.nprocs} processors")
+    try:
+        graph.run(plugin=_plugin(settings.nprocs), plugin_args=_plugin_args(plan, progress))
+    except Exception as error:
+        # nipype raises at the end of a run in which nodes failed; their crash files say why.
+        logging.getLogger("nipype.workflow").error("%s", error)
+        if not any(crashes.glob("crash-*")):
+            raise
+    failures = read_crashes(crashes, stems)
+    missing = [stem for stem in stems.values() if stem not in progress.done]
+    for stem in missing:
+        cause, file = failures.get(stem) or failures.get("", ("not reached", crashes))
+        print(f"FAILED {stem}: {cause}\n       {file}", file=sys.stderr)
+    if not missing:
+        shutil.rmtree(folder, ignore_errors=True)
+    say(f"{len(progress.done)} done, {len(missing)} failed; see {settings.output_dir}")
+    return 1 if missing else 0
+
+
+def read_crashes(folder: Path, stems: dict[str, str]) -> dict[str, tuple[str, Path]]:
+    """Give the cause in one line and the crash file by scan; under "" what concerns all."""
+    found = {}
+    for file in sorted(folder.glob("crash-*.txt")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        node = re.search(r"^Node: (\S+)", text, flags=re.MULTILINE)
+        branch = node.group(1).split(".")[1] if node else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        cause = re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if lines else "no message"
+        found.setdefault(stems.get(branch, ""), (cause, file))
+    return found
+
+
+def _configure(graph: pe.Workflow, logs: Path, crashes: Path, *, stop: bool) -> None:
+    logs.mkdir(parents=True, exist_ok=True)
+    crashes.mkdir(parents=True, exist_ok=True)
+    graph.config["execution"] = {
+        "crashdump_dir": str(crashes),
+        "crashfile_format": "txt",
+        "hash_method": "content",
+        "poll_sleep_duration": "0.1",
+        "stop_on_first_crash": str(stop).lower(),
+        "create_report": "false",
+    }
+    handler = logging.FileHandler(logs / "nipype.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+
+
+def _plugin(nprocs: int) -> str:
+    return "MultiProc" if nprocs > 1 else "Linear"
+
+
+def _plugin_args(plan: Plan, progress: Progress) -> dict:
+    settings = plan.settings
+    arguments = {"status_callback": progress}
+    if settings.nprocs > 1:
+        # Forking a process in which torch has started threads can block for ever.
+        arguments |= {"n_procs": settings.nprocs, "mp_context": "forkserver"}
+        if settings.mem_mb:
+            arguments["memory_gb"] = settings.mem_mb / 1024
+    return arguments

@@ -1,0 +1,1 @@
+"""How good a registration is: labels, overlap, folding, similarity."""

@@ -1,0 +1,53 @@
+"""FreeSurfer's labels: names, colours and the sets that tables are made over."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+VXM30 = (
+    2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 28, 31,
+    41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 60, 63,
+)  # fmt: skip
+"""The 30 structures of the VoxelMorph paper."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One structure of FreeSurfer's table."""
+
+    index: int
+    name: str
+    color: str
+
+
+@cache
+def table() -> dict[int, Label]:
+    """Read FreeSurfer's names and colours by id."""
+    text = files("vxmprep").joinpath("data", "freesurfer_labels.tsv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines(), delimiter="\t")
+    return {int(r["index"]): Label(int(r["index"]), r["name"], r["color"]) for r in rows}
+
+
+def name_of(label: int) -> str:
+    """Give FreeSurfer's name of a label, or ``label-ID`` where its table has none."""
+    known = table().get(label)
+    return known.name if known else f"label-{label}"
+
+
+def without_parcels(labels: np.ndarray) -> np.ndarray:
+    """Count the parcels of the cortex (1000s and 2000s) as left and right cortex (3 and 42).
+
+    Parameters
+    ----------
+    labels : integer array
+        FreeSurfer ids, aseg or aparc+aseg.
+    """
+    out = labels.copy()
+    out[(labels >= 1000) & (labels < 2000)] = 3
+    out[(labels >= 2000) & (labels < 3000)] = 42
+    return out

@@ -1,0 +1,96 @@
+"""Measures of a written registration."""
+
+import json
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+
+class _JacobianMapInputSpec(BaseInterfaceInputSpec):
+    transform = File(exists=True, mandatory=True, desc="ITK composite, atlas to scan")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the atlas's grid")
+
+
+class _JacobianMapOutputSpec(TraitedSpec):
+    out_file = File(desc="determinant on the atlas's grid, mm to mm, 0 outside the mask")
+    summary_file = File(desc="JSON: folding with its denominator")
+
+
+class JacobianMap(SimpleInterface):
+    """Map the Jacobian determinant of a transform's deformable part and count its folding."""
+
+    input_spec = _JacobianMapInputSpec
+    output_spec = _JacobianMapOutputSpec
+
+    def _run_interface(self, runtime):
+        import numpy as np
+
+        from vxmprep.evaluation.folding import folding, jacobian_determinant
+        from vxmprep.evaluation.report import folding_summary
+        from vxmprep.spatial.grid import Grid
+        from vxmprep.spatial.images import like, load, save
+        from vxmprep.spatial.itk import read_transform
+
+        mask = load(self.inputs.mask_file)
+        inside = np.asarray(mask.dataobj) > 0
+        determinant = jacobian_determinant(read_transform(self.inputs.transform), Grid.of(mask))
+        values = np.asarray(determinant.dataobj)
+        summary = Path(runtime.cwd) / "folding.json"
+        summary.write_text(json.dumps(folding_summary(folding(values, inside))), encoding="utf-8")
+        self._results["summary_file"] = str(summary)
+        shown = like(np.where(inside, values, 0).astype(np.float32), mask)
+        self._results["out_file"] = str(save(shown, Path(runtime.cwd) / "jacobian.nii"))
+        return runtime
+
+
+class _EvaluateRegistrationInputSpec(BaseInterfaceInputSpec):
+    atlas_labels = File(exists=True, desc="labels on the atlas's grid")
+    affine_labels = File(exists=True, desc="the scan's segmentation there, affine only")
+    full_labels = File(exists=True, desc="the scan's segmentation there, whole transform")
+    reference = traits.Str("atlas", usedefault=True, desc="where the atlas's labels come from")
+    summaries = traits.List(
+        traits.Tuple(traits.Str, File(exists=True)), desc="sections of the metrics: name, JSON"
+    )
+    flags = traits.List(traits.Str, desc="what is wrong beyond the summaries' own flags")
+
+
+class _EvaluateRegistrationOutputSpec(TraitedSpec):
+    dice_file = File(desc="table of Dice per structure; header only without labels")
+    metrics_file = File(desc="JSON: all that was measured, and the flags")
+
+
+class EvaluateRegistration(SimpleInterface):
+    """Compare a scan's segmentation with the atlas's labels and gather all measures."""
+
+    input_spec = _EvaluateRegistrationInputSpec
+    output_spec = _EvaluateRegistrationOutputSpec
+
+    def _run_interface(self, runtime):
+        import numpy as np
+
+        from vxmprep.evaluation.report import as_tsv, dice_table, gather
+        from vxmprep.spatial.images import load
+
+        names = ("atlas_labels", "affine_labels", "full_labels")
+        rows, overlap = [], {}
+        if all(isdefined(getattr(self.inputs, name)) for name in names):
+            maps = [np.asarray(load(getattr(self.inputs, n), np.int16).dataobj) for n in names]
+            rows, overlap = dice_table(*maps, reference=self.inputs.reference)
+        sections = {
+            name: json.loads(Path(path).read_text(encoding="utf-8"))
+            for name, path in self.inputs.summaries
+        }
+        metrics = gather(sections, overlap, list(self.inputs.flags or []))
+        outputs = {"dice_file": as_tsv(rows), "metrics_file": json.dumps(metrics, indent=2) + "\n"}
+        for name, text in outputs.items():
+            path = Path(runtime.cwd) / ("dice.tsv" if name == "dice_file" else "metrics.json")
+            path.write_text(text, encoding="utf-8")
+            self._results[name] = str(path)
+        return runtime

@@ -1,0 +1,184 @@
+"""From a scan to a brain on the network's grid."""
+
+import json
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    CommandLine,
+    CommandLineInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+
+class _SkullStripInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="T1w scan")
+    method = traits.Enum(
+        "auto",
+        "deepbet",
+        "none",
+        usedefault=True,
+        desc="auto: deepbet unless the scan is already stripped; none: it is stripped",
+    )
+    mask_file = File(exists=True, desc="a mask made elsewhere, in the scan's world, used instead")
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="run deepbet on a GPU")
+
+
+class _SkullStripOutputSpec(TraitedSpec):
+    mask_file = File(desc="brain mask on the scan's grid")
+    method = traits.Str(desc="how it was made: deepbet, none (already stripped) or given")
+
+
+class SkullStrip(SimpleInterface):
+    """Find the brain in a scan.
+
+    Examples
+    --------
+    >>> node = SkullStrip(method="auto")
+    >>> node.inputs.method
+    'auto'
+    """
+
+    input_spec = _SkullStripInputSpec
+    output_spec = _SkullStripOutputSpec
+
+    def _run_interface(self, runtime):
+        from vxmprep.preparation.brain import brain_mask
+        from vxmprep.spatial.images import load, save
+
+        given = self.inputs.mask_file
+        mask, method = brain_mask(
+            load(self.inputs.in_file),
+            self.inputs.method,
+            given=load(given) if isdefined(given) else None,
+            use_gpu=self.inputs.use_gpu,
+        )
+        self._results["mask_file"] = str(save(mask, Path(runtime.cwd) / "mask.nii"))
+        self._results["method"] = method
+        return runtime
+
+
+class _SynthStripInputSpec(CommandLineInputSpec):
+    in_file = File(exists=True, mandatory=True, argstr="-i %s", desc="T1w scan")
+    mask_file = File(
+        "mask.nii.gz", usedefault=True, argstr="-m %s", desc="brain mask on the scan's grid"
+    )
+    no_csf = traits.Bool(argstr="--no-csf", desc="leave CSF out of the mask")
+    gpu = traits.Bool(argstr="-g", nohash=True, desc="run on a GPU")
+
+
+class _SynthStripOutputSpec(TraitedSpec):
+    mask_file = File(desc="brain mask on the scan's grid")
+
+
+class SynthStrip(CommandLine):
+    """Find the brain with FreeSurfer's mri_synthstrip.
+
+    Examples
+    --------
+    >>> node = SynthStrip()
+    >>> node.cmd
+    'mri_synthstrip'
+    """
+
+    _cmd = "mri_synthstrip"
+    input_spec = _SynthStripInputSpec
+    output_spec = _SynthStripOutputSpec
+
+    def _list_outputs(self):
+        return {"mask_file": str(Path(self.inputs.mask_file).absolute())}
+
+
+class _BiasCorrectInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="T1w scan")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the scan's grid")
+
+
+class _BiasCorrectOutputSpec(TraitedSpec):
+    out_file = File(desc="bias-corrected scan on its own grid, float32, not stripped")
+
+
+class BiasCorrect(SimpleInterface):
+    """Correct the bias field of a scan with N4."""
+
+    input_spec = _BiasCorrectInputSpec
+    output_spec = _BiasCorrectOutputSpec
+
+    def _run_interface(self, runtime):
+        from vxmprep.preparation.bias import correct_bias
+        from vxmprep.spatial.images import load, save
+
+        corrected = correct_bias(load(self.inputs.in_file), load(self.inputs.mask_file))
+        self._results["out_file"] = str(save(corrected, Path(runtime.cwd) / "corrected.nii"))
+        return runtime
+
+
+class _AffineAlignInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="scan, with or without skull")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the scan's grid")
+    atlas_file = File(exists=True, mandatory=True, desc="skull-stripped atlas")
+    atlas_mask = File(exists=True, mandatory=True, desc="brain mask on the atlas's grid")
+    method = traits.Enum("greedy", "none", usedefault=True, desc="none: aligned already")
+
+
+class _AffineAlignOutputSpec(TraitedSpec):
+    affine_file = File(desc="ITK affine, atlas points to scan points (resamples the scan)")
+    summary_file = File(desc="JSON: similarity, overlap, scales, shear, rotation, flags")
+
+
+class AffineAlign(SimpleInterface):
+    """Register a scan to the atlas with 12 degrees of freedom, and judge the result."""
+
+    input_spec = _AffineAlignInputSpec
+    output_spec = _AffineAlignOutputSpec
+
+    def _run_interface(self, runtime):
+        from vxmprep.preparation.align import align
+        from vxmprep.spatial.images import load
+        from vxmprep.spatial.itk import write_affine
+
+        names = ("in_file", "mask_file", "atlas_file", "atlas_mask")
+        images = [load(getattr(self.inputs, name)) for name in names]
+        found = align(*images, method=self.inputs.method)
+        affine, summary = (Path(runtime.cwd) / name for name in ("affine.txt", "affine.json"))
+        write_affine(affine, found.atlas_to_scan)
+        summary.write_text(json.dumps(found.summary()), encoding="utf-8")
+        self._results.update(affine_file=str(affine), summary_file=str(summary))
+        return runtime
+
+
+class _ConformInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="bias-corrected scan")
+    mask_file = File(exists=True, mandatory=True, desc="brain mask on the scan's grid")
+    affine_file = File(exists=True, mandatory=True, desc="ITK affine, atlas to scan")
+    reference = File(exists=True, mandatory=True, desc="image on the network's grid")
+
+
+class _ConformOutputSpec(TraitedSpec):
+    out_file = File(desc="brain on the network's grid, uint8")
+
+
+class Conform(SimpleInterface):
+    """Bring a brain to the network's grid and intensities with one interpolation."""
+
+    input_spec = _ConformInputSpec
+    output_spec = _ConformOutputSpec
+
+    def _run_interface(self, runtime):
+        from vxmprep.preparation.conform import conform
+        from vxmprep.spatial.grid import Grid
+        from vxmprep.spatial.images import load, save
+        from vxmprep.spatial.itk import read_affine
+
+        conformed = conform(
+            load(self.inputs.in_file),
+            load(self.inputs.mask_file),
+            Grid.of(load(self.inputs.reference)),
+            read_affine(self.inputs.affine_file),
+        )
+        self._results["out_file"] = str(save(conformed, Path(runtime.cwd) / "conformed.nii"))
+        return runtime

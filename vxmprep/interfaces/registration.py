@@ -1,0 +1,64 @@
+"""Deformable registration."""
+
+import json
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+
+class _RegisterInputSpec(BaseInterfaceInputSpec):
+    moving = File(exists=True, mandatory=True, desc="scan on the network's grid, uint8")
+    fixed = File(exists=True, mandatory=True, desc="atlas on the network's grid, uint8")
+    mask = File(exists=True, mandatory=True, desc="the atlas's brain mask there")
+    affine_file = File(exists=True, mandatory=True, desc="ITK affine, atlas to scan")
+    model = File(exists=True, desc="checkpoint of a network; refinement alone without one")
+    iterations = traits.Range(
+        low=0, value=90, usedefault=True, desc="iterations of the refinement; 0 = off"
+    )
+    device = traits.Str("cpu", usedefault=True, desc="auto, cpu, cuda or cuda:N")
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="takes a GPU slot")
+    num_threads = traits.Range(low=1, nohash=True, desc="processor threads")
+
+
+class _RegisterOutputSpec(TraitedSpec):
+    forward = File(desc="ITK composite that resamples the scan onto the atlas")
+    inverse = File(desc="ITK composite that resamples atlas images onto the scan")
+    summary_file = File(desc="JSON: similarity, residual of the inverse in mm")
+
+
+class Register(SimpleInterface):
+    """Register a conformed scan to the atlas: network, refinement, and both maps written."""
+
+    input_spec = _RegisterInputSpec
+    output_spec = _RegisterOutputSpec
+
+    def _run_interface(self, runtime):
+        import torch
+
+        from vxmprep.registration import register
+        from vxmprep.spatial.images import load
+        from vxmprep.spatial.itk import read_affine
+
+        if isdefined(self.inputs.num_threads):
+            torch.set_num_threads(self.inputs.num_threads)
+        found = register(
+            load(self.inputs.moving),
+            load(self.inputs.fixed),
+            load(self.inputs.mask),
+            model=self.inputs.model if isdefined(self.inputs.model) else None,
+            iterations=self.inputs.iterations,
+            device=self.inputs.device,
+        )
+        names = {"forward": "forward.h5", "inverse": "inverse.h5", "summary_file": "register.json"}
+        paths = {key: Path(runtime.cwd) / name for key, name in names.items()}
+        found.write(read_affine(self.inputs.affine_file), paths["forward"], paths["inverse"])
+        paths["summary_file"].write_text(json.dumps(found.summary()), encoding="utf-8")
+        self._results.update({key: str(path) for key, path in paths.items()})
+        return runtime

@@ -1,0 +1,1 @@
+"""VoxelMorph in pure torch: network, field algebra, losses, refinement of one pair."""

@@ -1,0 +1,266 @@
+"""Instance-specific optimisation of one pair: local correlation and smoothness, coarse to fine.
+
+The field is kept on the *state grid*: its voxel i lies exactly on voxel 2 i of the images' grid,
+so its shape is n // 2 + 1 along each axis, its spacing 2 image voxels and its origin that of the
+images (where n is even its last voxel lies one image voxel beyond the grid). `to_image_grid`
+interpolates it linearly to the images' voxels. The last level compares the images at full
+resolution all the same.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from vxmprep.morph.field import compose, derivative, warp
+from vxmprep.morph.fold import unfold
+from vxmprep.morph.ncc import LocalNcc
+from vxmprep.morph.pyramid import (
+    halve_field,
+    halve_image,
+    halve_mask,
+    restrict,
+    state_shape,
+    to_image_grid,
+    to_state_grid,
+)
+from vxmprep.morph.smooth import box_sum, gaussian
+
+__all__ = ["Refinement", "Tuning", "refine", "schedule", "state_shape", "to_image_grid"]
+
+SPACINGS = (4, 2, 1)
+MARGIN = 6
+DEFAULT_ITERATIONS = (40, 40, 20)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Numbers of the optimisation; a triple holds one per level (4, 2 and 1 voxels).
+
+    Attributes
+    ----------
+    window
+        Window of the local correlation, voxels of the level.
+    update_sigma
+        Gaussian over which an update pools its evidence, voxels of the level's field.
+    field_sigma
+        Gaussian smoothing of the field after each update, voxels of the level's field.
+    step
+        Share of the Gauss-Newton step that is taken.
+    longest
+        Bound on an update's length, voxels of the level's image.
+    damping
+        Added to the curvature, as a share of its mean.
+    """
+
+    window: tuple[int, ...] = (5, 5, 5)
+    update_sigma: tuple[float, ...] = (0.8, 0.8, 0.6)
+    field_sigma: tuple[float, ...] = (0.5, 0.5, 0.35)
+    step: tuple[float, ...] = (1.0, 1.0, 1.0)
+    longest: float = 1.0
+    damping: float = 0.1
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What a refinement did.
+
+    Attributes
+    ----------
+    spacings
+        Image spacing of each level, voxels of the images' grid.
+    similarity
+        Mean squared local correlation inside the mask before each iteration, per level.
+    seconds
+        Wall time of each level.
+    repaired
+        Voxels of the images' grid that the final repair of the field found compressed beyond its
+        limit.
+    """
+
+    spacings: tuple[int, ...]
+    similarity: tuple[tuple[float, ...], ...]
+    seconds: tuple[float, ...]
+    repaired: int
+
+    @property
+    def iterations(self) -> tuple[int, ...]:
+        """Iterations run at each level."""
+        return tuple(len(values) for values in self.similarity)
+
+
+def schedule(iterations: int) -> tuple[int, ...]:
+    """Share a total of iterations, as a user gives it, among the levels; 0 turns all off.
+
+    Examples
+    --------
+    >>> schedule(0)
+    (0, 0, 0)
+    >>> schedule(sum(DEFAULT_ITERATIONS)) == DEFAULT_ITERATIONS
+    True
+    """
+    total = sum(DEFAULT_ITERATIONS)
+    return tuple(-(-iterations * share // total) for share in DEFAULT_ITERATIONS)
+
+
+@torch.inference_mode()
+def refine(
+    moving: torch.Tensor,
+    fixed: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    start: torch.Tensor | None = None,
+    iterations: Sequence[int] = DEFAULT_ITERATIONS,
+    tuning: Tuning | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[torch.Tensor, Refinement]:
+    """Register a pair by maximising their local correlation, from the identity or a given field.
+
+    Each iteration takes a Gauss-Newton step on the local correlation, pooled over a Gaussian
+    neighbourhood, composes it with the field and smooths the field.
+
+    Parameters
+    ----------
+    moving, fixed
+        Images ``(1, 1, X, Y, Z)`` float32, affinely aligned, intensities in [0, 1], background 0.
+    mask
+        The fixed image's brain, ``(1, 1, X, Y, Z)`` bool.
+    start
+        Displacement in voxels of its own grid, ``(1, 3, x, y, z)``: on the state grid, or on any
+        grid whose corners lie on the images' corners (the images' own, or half of it). A level
+        with iterations keeps of it only what its own field can hold: 4 voxels' spacing at the
+        first.
+    iterations
+        Iterations at spacings of 4, 2 and 1 voxels. All 0: `start` comes back on the state grid.
+    tuning
+        Numbers of the optimisation.
+    progress
+        Called with the level's spacing and the iteration before each.
+
+    Returns
+    -------
+    displacement : torch.Tensor
+        Field on the state grid, ``(1, 3, X // 2 + 1, Y // 2 + 1, Z // 2 + 1)``, voxels of that
+        grid.
+    what : Refinement
+        Similarity and time of each level.
+    """
+    if len(iterations) != len(SPACINGS):
+        raise ValueError(
+            f"refine: iterations is {tuple(iterations)}; give {len(SPACINGS)} numbers"
+        )
+    tuning = tuning or Tuning()
+    shape = fixed.shape[2:]
+    state = moving.new_zeros(1, 3, *state_shape(shape))
+    if start is not None:
+        state = to_state_grid(start.to(state), shape)
+    if not any(iterations):
+        return state, Refinement(SPACINGS, ((),) * len(SPACINGS), (0.0,) * len(SPACINGS), 0)
+    box = _brain_box(mask)
+    images = _pyramid(*(volume[(..., *box)].contiguous() for volume in (moving, fixed, mask)))
+    inner = tuple(slice(side.start // 2, side.stop // 2 + 1) for side in box)
+    core = state[(..., *inner)].contiguous()
+    similarity, seconds = [], []
+    for level, (spacing, count) in enumerate(zip(SPACINGS, iterations, strict=True)):
+        began = time.perf_counter()
+        values = ()
+        if count:
+            report = functools.partial(progress, spacing) if progress else lambda _: None
+            core, values = _run_level(core, images[spacing], spacing, count, level, tuning, report)
+        similarity.append(values)
+        seconds.append(time.perf_counter() - began)
+    core, repaired = unfold(core, mask[(..., *box)])
+    beyond = [
+        amount
+        for side, size in zip(reversed(inner), reversed(state.shape), strict=False)
+        for amount in (side.start, size - side.stop)
+    ]
+    state = functional.pad(core, beyond, mode="replicate")
+    return state, Refinement(SPACINGS, tuple(similarity), tuple(seconds), repaired)
+
+
+def _brain_box(mask: torch.Tensor) -> tuple[slice, ...]:
+    """Box of the brain and a margin; its start is a voxel of every level's grid."""
+    coarsest = max(SPACINGS)
+    box = []
+    for axis, size in enumerate(mask.shape[2:], start=2):
+        others = [other for other in range(mask.ndim) if other != axis]
+        inside = mask.amax(dim=others).nonzero()
+        first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (0, size - 1)
+        first = max(first - MARGIN, 0) // coarsest * coarsest
+        box.append(slice(first, min(last + MARGIN + 1, size)))
+    return tuple(box)
+
+
+def _pyramid(
+    moving: torch.Tensor, fixed: torch.Tensor, mask: torch.Tensor
+) -> dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Make the moving and fixed images and the windows' weight at each spacing."""
+    images = {1: (moving, fixed, mask.to(fixed.dtype))}
+    for spacing in sorted(SPACINGS)[1:]:
+        finer_moving, finer_fixed, finer_mask = images[spacing // 2]
+        images[spacing] = (
+            halve_image(finer_moving),
+            halve_image(finer_fixed),
+            halve_mask(finer_mask),
+        )
+    return {
+        spacing: (moved, still, (box_sum(brain, 5) > 0.5).to(brain.dtype))
+        for spacing, (moved, still, brain) in images.items()
+    }
+
+
+def _run_level(
+    state: torch.Tensor,
+    images: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    spacing: int,
+    count: int,
+    level: int,
+    tuning: Tuning,
+    report: Callable[[int], None],
+) -> tuple[torch.Tensor, tuple[float, ...]]:
+    """Iterate at one spacing; the state goes in and comes out on the state grid."""
+    moving, fixed, weight = images
+    field = halve_field(state) if spacing == 4 else state
+    similarity = LocalNcc(fixed, weight, tuning.window[level])
+    values = []
+    for iteration in range(count):
+        report(iteration)
+        dense = to_image_grid(field, fixed.shape[2:]) if spacing == 1 else field
+        value, update = _update(moving, dense, similarity, spacing, level, tuning)
+        field = gaussian(compose(field, update), tuning.field_sigma[level])
+        values.append(value)
+    if spacing == 4:
+        field = to_image_grid(field, state.shape[2:])
+    return field, tuple(torch.stack(values).tolist())
+
+
+def _update(
+    moving: torch.Tensor,
+    dense: torch.Tensor,
+    similarity: LocalNcc,
+    spacing: int,
+    level: int,
+    tuning: Tuning,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Similarity, and the pooled Gauss-Newton step in voxels of the level's field."""
+    warped = warp(moving, dense)
+    change = similarity(warped)
+    evidence = warped.new_empty(1, 4, *warped.shape[2:])
+    stiffness = evidence[:, 3:].zero_()
+    for axis in range(3):
+        slope = derivative(warped, axis - 3)
+        stiffness.addcmul_(slope, slope)
+        torch.mul(slope, change.gradient, out=evidence[:, axis : axis + 1])
+    stiffness *= change.curvature
+    sigma = tuning.update_sigma[level]
+    evidence = restrict(evidence, sigma) if spacing == 1 else gaussian(evidence, sigma)
+    force, stiffness = evidence[:, :3], evidence[:, 3:]
+    step = force / (stiffness + tuning.damping * stiffness.mean())
+    step *= tuning.step[level]
+    length = step.norm(dim=1, keepdim=True)
+    step *= tuning.longest / (length + tuning.longest)
+    return change.value, step / 2 if spacing == 1 else step

@@ -1,0 +1,173 @@
+"""Register one prepared scan to the atlas: network, refinement, and both maps in mm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nb
+import numpy as np
+
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.itk import write_composite
+
+if TYPE_CHECKING:
+    import torch
+
+STEPS_PER_MM = 256
+"""The field is rounded to this fraction of a millimetre, which halves its file."""
+
+MARGIN_MM = 26
+"""How far beyond the network's grid the field runs out; brains are displaced by up to 10 mm."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The deformable part of a registration, between the atlas and the affinely aligned scan.
+
+    Attributes
+    ----------
+    grid : Grid
+        Grid of both fields, 2 mm.
+    forward : (X, Y, Z, 3) float32 array
+        RAS mm; atlas point p goes to the affinely aligned scan's point p + forward(p).
+    inverse : (X, Y, Z, 3) float32 array
+        RAS mm; inverts `forward` as stored.
+    residual_p99, residual_max : float
+        What forward after inverse leaves, mm.
+    similarity : tuple of float
+        Mean squared local correlation at the first and the last iteration of the finest level
+        that ran; empty without refinement.
+    repaired : int
+        Voxels at which the refinement smoothed the field so that it does not fold.
+    """
+
+    grid: Grid
+    forward: np.ndarray
+    inverse: np.ndarray
+    residual_p99: float
+    residual_max: float
+    similarity: tuple[float, ...]
+    repaired: int
+
+    def summary(self) -> dict:
+        """Give the numbers for a JSON file."""
+        return {
+            "LocalCorrelation": [round(value, 4) for value in self.similarity],
+            "InverseResidualP99mm": round(self.residual_p99, 4),
+            "InverseResidualMaxmm": round(self.residual_max, 4),
+            "RepairedVoxels": self.repaired,
+        }
+
+    def write(self, atlas_to_scan: np.ndarray, forward: Path, inverse: Path) -> None:
+        """Write both maps, affine included, as ITK composites.
+
+        Parameters
+        ----------
+        atlas_to_scan : (4, 4) array
+            The affine, points to points, RAS mm.
+        forward, inverse : path
+            Files that resample scans onto the atlas, and the atlas onto the scan.
+        """
+        write_composite(
+            forward,
+            affine=atlas_to_scan,
+            displacement=self.forward,
+            grid=self.grid,
+            field_acts_first=True,
+        )
+        write_composite(
+            inverse,
+            affine=np.linalg.inv(atlas_to_scan),
+            displacement=self.inverse,
+            grid=self.grid,
+            field_acts_first=False,
+        )
+
+
+def register(
+    moving: nb.spatialimages.SpatialImage,
+    fixed: nb.spatialimages.SpatialImage,
+    mask: nb.spatialimages.SpatialImage,
+    *,
+    model: str | Path | None = None,
+    iterations: int,
+    device: str = "auto",
+) -> Registration:
+    """Register a scan to an atlas, both on the network's grid.
+
+    Parameters
+    ----------
+    moving, fixed : image
+        The conformed scan and atlas, uint8: 255 is white matter's white.
+    mask : image
+        The atlas's brain mask on the same grid.
+    model : path, optional
+        Checkpoint of a VoxelMorph network; without one the refinement starts from zero.
+    iterations : int
+        Iterations of the refinement over all its levels; 0 leaves the network's field alone.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns
+    -------
+    Registration
+        Both fields, ready to be written.
+    """
+    import torch
+
+    from vxmprep.morph.inverse import extend, invert
+    from vxmprep.morph.pyramid import state_shape
+    from vxmprep.morph.refine import refine, schedule
+
+    where = torch.device(chosen_device(device))
+    scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
+    brain = _tensor(mask, where) > 0
+    start = None if model is None else _predict(model, scan, atlas)
+    field, what = refine(scan, atlas, brain, start=start, iterations=schedule(iterations))
+    margin = MARGIN_MM // 2
+    brain_half = torch.nn.functional.interpolate(
+        brain.float(), state_shape(brain.shape[2:]), mode="nearest"
+    )
+    grid = Grid.of(fixed).halved().padded(margin)
+    forward = _rounded(extend(field, brain_half > 0, margin), grid)
+    inverse = invert(forward)
+    size = float(grid.spacing[0])
+    ran = [values for values in what.similarity if values]
+    return Registration(
+        grid,
+        _millimetres(forward, grid),
+        _millimetres(_rounded(inverse.displacement, grid), grid),
+        inverse.p99 * size,
+        inverse.largest * size,
+        (ran[-1][0], ran[-1][-1]) if ran else (),
+        what.repaired,
+    )
+
+
+def chosen_device(name: str) -> str:
+    """Give the torch device that ``auto`` stands for on this machine."""
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _tensor(image: nb.spatialimages.SpatialImage, where: torch.device) -> torch.Tensor:
+    import torch
+
+    data = np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32))
+    return torch.from_numpy(data)[None, None].to(where)
+
+
+def _rounded(field: torch.Tensor, grid: Grid) -> torch.Tensor:
+    steps = STEPS_PER_MM * float(grid.spacing[0])
+    return (field * steps).round() / steps
+
+
+def _millimetres(field: torch.Tensor, grid: Grid) -> np.ndarray:
+    """Turn a field in voxels of its grid (1, 3, X, Y, Z) into RAS mm (X, Y, Z, 3)."""
+    voxels = field[0].permute(1, 2, 3, 0).cpu().numpy()
+    return (voxels @ grid.affine[:3, :3].T).astype(np.float32)

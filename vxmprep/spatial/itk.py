@@ -1,0 +1,210 @@
+"""ITK images and transform files.
+
+The only place that knows LPS: everything that enters or leaves these functions is RAS+ mm.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import nibabel as nb
+import numpy as np
+
+from vxmprep.spatial.files import replacing
+from vxmprep.spatial.grid import Grid
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""RAS to LPS and back."""
+
+
+def to_sitk(image: nb.spatialimages.SpatialImage, dtype: type | None = None) -> sitk.Image:
+    """Give a nibabel image as a SimpleITK image in the same place of the world.
+
+    Parameters
+    ----------
+    image : image
+        3-D image, world in RAS mm.
+    dtype : numpy type, optional
+        Type of the voxels; by default the image's own.
+    """
+    import SimpleITK as sitk
+
+    data = np.asarray(image.dataobj, dtype=dtype)
+    if data.dtype == bool or data.dtype == np.float16:
+        data = data.astype(np.uint8 if data.dtype == bool else np.float32)
+    out = sitk.GetImageFromArray(data.T)
+    direction, spacing, origin = itk_frame(Grid.of(image))
+    out.SetDirection(direction.ravel().tolist())
+    out.SetSpacing(spacing.tolist())
+    out.SetOrigin(origin.tolist())
+    return out
+
+
+def from_sitk(image: sitk.Image) -> nb.Nifti1Image:
+    """Give a SimpleITK image as a nibabel image in the same place of the world."""
+    import SimpleITK as sitk
+
+    matrix = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine = LPS @ nb.affines.from_matvec(matrix, np.array(image.GetOrigin()))
+    return nb.Nifti1Image(sitk.GetArrayFromImage(image).T, affine)
+
+
+def as_itk_affine(matrix: np.ndarray) -> sitk.AffineTransform:
+    """Give a 4 x 4 matrix (points to points, RAS mm) as an ITK transform."""
+    import SimpleITK as sitk
+
+    lps = LPS @ matrix @ LPS
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(lps[:3, :3].ravel().tolist())
+    transform.SetTranslation(lps[:3, 3].tolist())
+    return transform
+
+
+def read_transform(path: str | Path) -> sitk.Transform:
+    """Read any ITK transform file.
+
+    Raises
+    ------
+    ValueError
+        If ITK cannot read the file.
+    """
+    import SimpleITK as sitk
+
+    try:
+        return sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: ITK cannot read this as a transform") from error
+
+
+def affine_members(transform: sitk.Transform) -> sitk.CompositeTransform:
+    """Give a composite without its displacement fields."""
+    import SimpleITK as sitk
+
+    composite = sitk.CompositeTransform(transform)
+    members = [composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms())]
+    kept = [m for m in members if m.GetTransformEnum() != sitk.sitkDisplacementField]
+    return sitk.CompositeTransform(kept or [sitk.Transform(3, sitk.sitkIdentity)])
+
+
+def field_member(transform: sitk.Transform) -> sitk.Transform:
+    """Give the displacement field of a composite, by itself."""
+    import SimpleITK as sitk
+
+    composite = sitk.CompositeTransform(transform)
+    for i in range(composite.GetNumberOfTransforms()):
+        member = composite.GetNthTransform(i)
+        if member.GetTransformEnum() == sitk.sitkDisplacementField:
+            return member
+    raise ValueError("the transform holds no displacement field")
+
+
+def transform_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
+    """Map points (n, 3), RAS mm, as ITK maps them."""
+    flip = np.diag(LPS)[:3]
+    return np.array([transform.TransformPoint(p) for p in (points * flip).tolist()]) * flip
+
+
+def write_affine(path: str | Path, affine: np.ndarray) -> None:
+    """Write a 4 x 4 matrix (points to points, RAS mm) as an ITK text transform."""
+    import SimpleITK as sitk
+
+    with replacing(path) as temporary:
+        sitk.WriteTransform(as_itk_affine(affine), str(temporary))
+
+
+def read_affine(path: str | Path) -> np.ndarray:
+    """Read an ITK affine (text or .mat) as a 4 x 4 matrix, points to points, RAS mm."""
+    import SimpleITK as sitk
+
+    transform = sitk.CompositeTransform(read_transform(path)).GetNthTransform(0)
+    try:
+        affine = sitk.AffineTransform(transform)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not an affine transform") from error
+    matrix = np.array(affine.GetMatrix()).reshape(3, 3)
+    offset = np.array(affine.TransformPoint((0.0, 0.0, 0.0)))
+    return LPS @ nb.affines.from_matvec(matrix, offset) @ LPS
+
+
+def write_composite(
+    path: str | Path,
+    *,
+    affine: np.ndarray,
+    displacement: np.ndarray,
+    grid: Grid,
+    field_acts_first: bool,
+) -> None:
+    """Write an affine and a displacement field as an ITK composite transform (.h5).
+
+    SimpleITK refuses to write single precision and does not compress, so the file is laid out
+    here as ``itk::HDF5TransformIO`` lays it out; ITK applies the last member to a point first.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    affine : (4, 4) array
+        Points to points, RAS mm.
+    displacement : (X, Y, Z, 3) array
+        Displacement in mm along R, A, S at each voxel of `grid`.
+    grid : Grid
+        Grid of the field.
+    field_acts_first : bool
+        Whether a point is displaced and then mapped by the affine (atlas to scan), or the other
+        way round (scan to atlas).
+    """
+    members = [
+        ("AffineTransform_double_3_3", *_affine_parameters(affine)),
+        ("DisplacementFieldTransform_float_3_3", *_field_parameters(displacement, grid)),
+    ]
+    if not field_acts_first:
+        members.reverse()
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _write_text(file, "ITKVersion", "5.4.0")
+        _write_text(file, "HDFVersion", h5py.version.hdf5_version)
+        group = file.create_group("TransformGroup")
+        _write_text(group.create_group("0"), "TransformType", "CompositeTransform_double_3_3")
+        for number, (kind, fixed, parameters) in enumerate(members, start=1):
+            member = group.create_group(str(number))
+            _write_text(member, "TransformType", kind)
+            member.create_dataset("TransformFixedParameters", data=fixed)
+            member.create_dataset(
+                "TransformParameters", data=parameters, **_compression(parameters)
+            )
+
+
+def itk_frame(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give direction (3, 3), spacing (3,) and origin (3,) of a grid as ITK has them, LPS mm."""
+    affine = LPS @ grid.affine
+    spacing = grid.spacing
+    return affine[:3, :3] / spacing, spacing, affine[:3, 3]
+
+
+def _affine_parameters(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    matrix = LPS @ affine @ LPS
+    return np.zeros(3), np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]])
+
+
+def _field_parameters(displacement: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    direction, spacing, origin = itk_frame(grid)
+    fixed = np.concatenate([grid.shape, origin, spacing, direction.ravel()]).astype(float)
+    vectors = displacement * np.diag(LPS)[:3]
+    # ITK runs through x fastest and keeps the three components of a voxel together.
+    return fixed, vectors.transpose(2, 1, 0, 3).astype(np.float32).ravel()
+
+
+def _compression(parameters: np.ndarray) -> dict:
+    if parameters.size < 1000:
+        return {}
+    chunk = min(parameters.size, 3 * 2**16)
+    return {"chunks": (chunk,), "compression": "gzip", "compression_opts": 6, "shuffle": True}
+
+
+def _write_text(group: h5py.Group, name: str, text: str) -> None:
+    kind = h5py.string_dtype(encoding="ascii")
+    group.create_dataset(name, data=np.array([text], dtype=object), dtype=kind)

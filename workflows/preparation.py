@@ -1,0 +1,121 @@
+"""From a scan to a brain on the network's grid."""
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+
+from vxmprep.interfaces import AffineAlign, BiasCorrect, Conform, SkullStrip, SynthStrip
+
+
+def init_preparation_wf(
+    *,
+    skull_strip: str = "auto",
+    bias_correct: bool = True,
+    affine: str = "greedy",
+    use_gpu: bool = False,
+    mem_gb: float = 1.0,
+    name: str = "preparation_wf",
+) -> pe.Workflow:
+    """Build the graph that masks a scan, corrects its bias field and aligns it to the atlas.
+
+    Parameters
+    ----------
+    skull_strip : {"auto", "deepbet", "none", "synthstrip", "bet", "freesurfer", "derivatives"}
+        The last two take the mask from the input ``mask_file``.
+    bias_correct : bool
+        Correct the bias field with N4.
+    affine : {"greedy", "none"}
+        How the affine is found.
+    use_gpu : bool
+        Run the skull-strip on a GPU.
+    mem_gb : float
+        Memory of the scan at float32 in GB, by which the nodes' needs are estimated.
+    name : str
+        Name of the workflow.
+
+    Inputs
+    ------
+    t1w
+        T1w scan.
+    mask_file
+        Brain mask made elsewhere, in the scan's world; optional.
+    atlas, atlas_mask
+        Skull-stripped atlas and its mask on its own grid.
+    reference
+        Image on the network's grid.
+
+    Outputs
+    -------
+    t1w
+        Bias-corrected scan on its own grid, not stripped.
+    mask
+        Brain mask there.
+    strip_method
+        How the mask was made.
+    affine
+        ITK affine, atlas points to scan points, RAS mm inside.
+    affine_summary
+        JSON of the affine's judgement.
+    conformed
+        Brain on the network's grid, uint8.
+    """
+    workflow = pe.Workflow(name=name)
+    inputnode = pe.Node(
+        niu.IdentityInterface(["t1w", "mask_file", "atlas", "atlas_mask", "reference"]),
+        name="inputnode",
+    )
+    outputnode = pe.Node(
+        niu.IdentityInterface(
+            ["t1w", "mask", "strip_method", "affine", "affine_summary", "conformed"]
+        ),
+        name="outputnode",
+    )
+    strip = _strip_node(skull_strip, use_gpu=use_gpu, mem_gb=mem_gb)
+    align = pe.Node(AffineAlign(method=affine), name="align", mem_gb=0.5 + 4 * mem_gb)
+    conform = pe.Node(Conform(), name="conform", mem_gb=0.5 + 4 * mem_gb)
+
+    if skull_strip in ("freesurfer", "derivatives"):
+        workflow.connect(inputnode, "mask_file", strip, "mask_file")
+    mask = "mask_file"
+    if skull_strip in ("synthstrip", "bet"):
+        outputnode.inputs.strip_method = skull_strip
+    else:
+        workflow.connect(strip, "method", outputnode, "strip_method")
+    workflow.connect(inputnode, "t1w", strip, "in_file")
+
+    source, corrected = inputnode, "t1w"
+    if bias_correct:
+        bias = pe.Node(BiasCorrect(), name="bias", mem_gb=0.5 + 6 * mem_gb)
+        workflow.connect([
+            (inputnode, bias, [("t1w", "in_file")]),
+            (strip, bias, [(mask, "mask_file")]),
+        ])  # fmt: skip
+        source, corrected = bias, "out_file"
+
+    workflow.connect([
+        (source, align, [(corrected, "in_file")]),
+        (strip, align, [(mask, "mask_file")]),
+        (inputnode, align, [("atlas", "atlas_file"), ("atlas_mask", "atlas_mask")]),
+        (source, conform, [(corrected, "in_file")]),
+        (strip, conform, [(mask, "mask_file")]),
+        (align, conform, [("affine_file", "affine_file")]),
+        (inputnode, conform, [("reference", "reference")]),
+        (source, outputnode, [(corrected, "t1w")]),
+        (strip, outputnode, [(mask, "mask")]),
+        (align, outputnode, [("affine_file", "affine"), ("summary_file", "affine_summary")]),
+        (conform, outputnode, [("out_file", "conformed")]),
+    ])  # fmt: skip
+    return workflow
+
+
+def _strip_node(method: str, *, use_gpu: bool, mem_gb: float) -> pe.Node:
+    """Build the node that finds the brain; its output is called ``mask_file`` for every method."""
+    if method == "bet":
+        from nipype.interfaces.fsl import BET
+
+        return pe.Node(BET(mask=True, robust=True), name="strip", mem_gb=1 + 4 * mem_gb)
+    if method == "synthstrip":
+        return pe.Node(SynthStrip(gpu=use_gpu), name="strip", mem_gb=6)
+    own = method if method in ("auto", "deepbet", "none") else "auto"
+    node = pe.Node(SkullStrip(method=own), name="strip", mem_gb=1.5 + 4 * mem_gb)
+    node.inputs.use_gpu = use_gpu
+    return node

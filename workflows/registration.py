@@ -1,0 +1,77 @@
+"""From a conformed brain to the maps between scan and atlas."""
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+
+from vxmprep.interfaces import Register
+
+
+def init_registration_wf(
+    *,
+    model: str | None = None,
+    iterations: int = 90,
+    device: str = "cpu",
+    omp_nthreads: int = 1,
+    name: str = "registration_wf",
+) -> pe.Workflow:
+    """Build the graph that registers a conformed brain to the atlas.
+
+    Parameters
+    ----------
+    model : path, optional
+        Checkpoint of a VoxelMorph network; refinement alone without one.
+    iterations : int
+        Iterations of the refinement; 0 turns it off.
+    device : {"cpu", "cuda", "cuda:N"}
+        Where network and refinement run.
+    omp_nthreads : int
+        Processor threads.
+    name : str
+        Name of the workflow.
+
+    Inputs
+    ------
+    conformed
+        Brain on the network's grid, uint8.
+    atlas, atlas_mask
+        Atlas and its mask on the network's grid.
+    affine
+        ITK affine, atlas points to scan points.
+
+    Outputs
+    -------
+    forward, inverse
+        ITK composites that resample the scan onto the atlas and the atlas onto the scan.
+    summary
+        JSON: similarity, residual of the inverse in mm.
+    """
+    workflow = pe.Workflow(name=name)
+    inputnode = pe.Node(
+        niu.IdentityInterface(["conformed", "atlas", "atlas_mask", "affine"]), name="inputnode"
+    )
+    outputnode = pe.Node(
+        niu.IdentityInterface(["forward", "inverse", "summary"]), name="outputnode"
+    )
+    register = pe.Node(
+        Register(iterations=iterations, device=device, use_gpu=device.startswith("cuda")),
+        name="register",
+        n_procs=omp_nthreads,
+        mem_gb=3.0,
+    )
+    register.inputs.num_threads = omp_nthreads
+    if model is not None:
+        register.inputs.model = model
+    workflow.connect([
+        (inputnode, register, [
+            ("conformed", "moving"),
+            ("atlas", "fixed"),
+            ("atlas_mask", "mask"),
+            ("affine", "affine_file"),
+        ]),
+        (register, outputnode, [
+            ("forward", "forward"),
+            ("inverse", "inverse"),
+            ("summary_file", "summary"),
+        ]),
+    ])  # fmt: skip
+    return workflow
