@@ -8,7 +8,7 @@ from pathlib import Path
 
 DEFAULT_ATLAS = "MNI152NLin2009cAsym"
 
-DEFAULT_ITERATIONS = 90
+DEFAULT_ITERATIONS = 100
 """Iterations of the refinement that pay: see benchmarks/README.md."""
 
 SKULL_STRIP = ("auto", "deepbet", "freesurfer", "derivatives", "synthstrip", "bet", "none")

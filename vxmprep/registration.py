@@ -117,8 +117,8 @@ def register(
     """
     import torch
 
-    from vxmprep.morph.inverse import extend, invert
-    from vxmprep.morph.pyramid import state_shape
+    from vxmprep.morph.inverse import extend, invert_between
+    from vxmprep.morph.pyramid import halve_mask
     from vxmprep.morph.refine import refine, schedule
 
     where = torch.device(chosen_device(device))
@@ -127,12 +127,9 @@ def register(
     start = None if model is None else _predict(model, scan, atlas)
     field, what = refine(scan, atlas, brain, start=start, iterations=schedule(iterations))
     margin = MARGIN_MM // 2
-    brain_half = torch.nn.functional.interpolate(
-        brain.float(), state_shape(brain.shape[2:]), mode="nearest"
-    )
     grid = Grid.of(fixed).halved().padded(margin)
-    forward = _rounded(extend(field, brain_half > 0, margin), grid)
-    inverse = invert(forward)
+    forward = _rounded(extend(field, halve_mask(brain.float()) > 0, margin), grid)
+    inverse = invert_between(forward)
     size = float(grid.spacing[0])
     ran = [values for values in what.similarity if values]
     return Registration(
@@ -144,6 +141,18 @@ def register(
         (ran[-1][0], ran[-1][-1]) if ran else (),
         what.repaired,
     )
+
+
+def _predict(model: str | Path, scan: torch.Tensor, atlas: torch.Tensor) -> torch.Tensor:
+    """Give the network's displacement, in voxels of its grid."""
+    import torch
+
+    from vxmprep.morph.checkpoint import load_checkpoint
+    from vxmprep.morph.field import integrate
+
+    network = load_checkpoint(model).to(scan.device)
+    with torch.inference_mode():
+        return integrate(network(scan, atlas))
 
 
 def chosen_device(name: str) -> str:

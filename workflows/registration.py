@@ -9,7 +9,7 @@ from vxmprep.interfaces import Register
 def init_registration_wf(
     *,
     model: str | None = None,
-    iterations: int = 90,
+    iterations: int = 100,
     device: str = "cpu",
     omp_nthreads: int = 1,
     name: str = "registration_wf",

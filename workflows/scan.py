@@ -24,7 +24,7 @@ def init_scan_wf(
     bias_correct: bool = True,
     affine: str = "greedy",
     model: str | None = None,
-    iterations: int = 90,
+    iterations: int = 100,
     device: str = "cpu",
     omp_nthreads: int = 1,
     reference: str = "atlas",

@@ -71,6 +71,8 @@ def set_environment(work_dir: Path, threads: int) -> None:
     (folder / "nipype.cfg").write_text("\n".join(lines), encoding="utf-8")
     os.environ["NIPYPE_CONFIG_DIR"] = str(folder)
     os.environ["NIPYPE_NO_ET"] = "1"
+    # Threads that spin while they wait starve the other workers.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[variable] = str(threads)
 

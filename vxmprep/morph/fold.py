@@ -1,18 +1,31 @@
-"""Repair of a field where it is compressed so much that it might fold."""
+"""Repair of a field where it nearly folds, or stretches so much that it is taken for folding.
+
+ITK's determinant filter, which many programs use, differentiates along the axes of an array but
+leaves the displacements in the world's frame. On an atlas whose array runs against ITK's axes in x
+and y (any in RAS order) it sees the map mirrored: where the map stretches space to more than twice
+its length it counts a fold. Both determinants are kept positive here; stretching a voxel so far is
+no anatomy either.
+"""
 
 import torch
 from torch.nn import functional
 
-from vxmprep.morph.field import jacobian_determinant
+from vxmprep.morph.field import jacobian
 from vxmprep.morph.pyramid import to_image_grid
 from vxmprep.morph.smooth import gaussian
 
+LEAST = 0.1
+"""Smallest determinant that is left alone."""
 
-@torch.inference_mode()
+LEAST_MIRRORED = 0.02
+"""The same for the determinant of the map with x and y mirrored."""
+
+
+@torch.no_grad()
 def unfold(
-    state: torch.Tensor, mask: torch.Tensor, limit: float = 0.1, rounds: int = 20
+    state: torch.Tensor, mask: torch.Tensor, rounds: int = 40
 ) -> tuple[torch.Tensor, int]:
-    """Smooth a field around the voxels where its interpolation's determinant is below a limit.
+    """Smooth a field at the voxels where its interpolation is too tight, until there is none.
 
     Parameters
     ----------
@@ -20,23 +33,20 @@ def unfold(
         Field on the state grid, ``(1, 3, x, y, z)``, voxels of that grid.
     mask
         Where to look, on the images' grid, ``(1, 1, X, Y, Z)`` bool.
-    limit
-        Smallest determinant that is left alone.
     rounds
-        Upper bound on the repetitions.
+        Upper bound on the repetitions; each smooths a little more than the last.
 
     Returns
     -------
     displacement : torch.Tensor
         The repaired field, equal to `state` away from the repairs.
     found : int
-        Voxels of the images' grid below the limit before the repair.
+        Voxels of the images' grid that were too tight before the repair.
     """
     shape = mask.shape[2:]
     found = 0
     for attempt in range(rounds):
-        determinant = jacobian_determinant(to_image_grid(state, shape))[:, None]
-        bad = ((determinant < limit) & mask).to(state.dtype)
+        bad = ((slack(to_image_grid(state, shape)) < 0) & mask).to(state.dtype)
         count = int(bad.sum())
         found = found or count
         if not count:
@@ -44,25 +54,21 @@ def unfold(
         where = functional.max_pool3d(bad, 3, stride=2, padding=1)
         extra = [new - old for new, old in zip(state.shape[2:], where.shape[2:], strict=True)]
         where = functional.pad(where, [0, extra[2], 0, extra[1], 0, extra[0]])
-        state = soothe(state, where, 0.7 + 0.1 * attempt)
+        state = torch.lerp(state, gaussian(state, 0.6 + 0.1 * attempt), gaussian(where, 0.7))
     return state, found
 
 
-@torch.inference_mode()
-def unfold_everywhere(
-    displacement: torch.Tensor, limit: float = 0.1, rounds: int = 30
-) -> torch.Tensor:
-    """As `unfold`, for a field of any shape on its own grid, wherever it is compressed."""
-    for attempt in range(rounds):
-        bad = (jacobian_determinant(displacement) < limit)[:, None].to(displacement.dtype)
-        if not bool(bad.any()):
-            break
-        displacement = soothe(displacement, bad, 0.7 + 0.1 * attempt)
-    return displacement
+def slack(displacement: torch.Tensor) -> torch.Tensor:
+    """Give how far the determinants of a map are above their limits, ``(1, 1, X, Y, Z)``.
 
-
-def soothe(displacement: torch.Tensor, where: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Smooth a field two voxels around the marked ones, fading out."""
-    wide = functional.max_pool3d(where, 5, stride=1, padding=2)
-    blend = gaussian(wide, 1.0)
-    return torch.lerp(displacement, gaussian(displacement, sigma), blend)
+    Parameters
+    ----------
+    displacement
+        Field ``(1, 3, X, Y, Z)`` in voxels of its grid.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = jacobian(displacement)
+    plain = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) - LEAST
+    # The derivatives of u along x and y change their sign; 1 + u' becomes 1 - u'.
+    a, e = 2 - a, 2 - e
+    mirrored = a * (e * i + f * h) - b * (d * i - f * g) + c * (d * h + e * g)
+    return torch.minimum(plain, mirrored - LEAST_MIRRORED)[:, None]

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from vxmprep.morph.field import displaced, jacobian, sample
-from vxmprep.morph.fold import unfold_everywhere
+from vxmprep.morph.fold import unfold
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Inverse:
         return float(values.kthvalue(max(1, round(0.99 * values.numel()))).values)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def invert(displacement: torch.Tensor, iterations: int = 30, tolerance: float = 0.005) -> Inverse:
     """Invert the map p + u(p) on its own grid, by Newton's method at each voxel.
 
@@ -61,23 +61,80 @@ def invert(displacement: torch.Tensor, iterations: int = 30, tolerance: float = 
     Inverse
         The inverse on the same grid, and its residual.
     """
-    shape = displacement.shape[2:]
-    rows = [element[:, None] for row in jacobian(displacement) for element in row]
-    both = torch.cat([displacement, *rows], dim=1)
+    both = _with_derivatives(displacement)
     target = displaced(torch.zeros_like(displacement)).flatten(2)[0]
     guess = target - _smooth_start(displacement).flatten(2)[0]
+    found, error = _solve(both, target, guess, iterations, tolerance)
+    inverse = (found - target).reshape(displacement.shape)
+    return Inverse(inverse, error.reshape(1, 1, *displacement.shape[2:]))
+
+
+@torch.no_grad()
+def invert_between(
+    displacement: torch.Tensor, iterations: int = 30, tolerance: float = 0.005
+) -> Inverse:
+    """Invert as `invert`, then fit the inverse to the space between its voxels.
+
+    An inverse that is exact at voxels errs between them, always to the side of its curvature, once
+    it is interpolated linearly. Here the exact inverse is also found at the cells' centres and the
+    voxels move by two thirds of the mean error around them (the mean of a linear interpolation's
+    error over a cell is two thirds of that at its centre). On brains round trips come a quarter
+    closer, on smooth fields more; the residual at the voxels is no longer zero.
+
+    Parameters
+    ----------
+    displacement, iterations, tolerance
+        As for `invert`.
+
+    Returns
+    -------
+    Inverse
+        The fitted inverse; its residual is that of the solution at the voxels, before the fit.
+    """
+    exact = invert(displacement, iterations, tolerance)
+    both = _with_derivatives(displacement)
+    middle = _cell_means(exact.displacement)
+    target = displaced(torch.zeros_like(middle)).flatten(2)[0] + 0.5
+    guess = target + middle.flatten(2)[0]
+    found, _ = _solve(both, target, guess, iterations, tolerance)
+    error = middle - (found - target).reshape(middle.shape)
+    around = _cell_means(functional.pad(error, [1] * 6))
+    return Inverse(exact.displacement - around * (2 / 3), exact.residual)
+
+
+def _cell_means(volume: torch.Tensor) -> torch.Tensor:
+    """Average the eight corners of each cell: one voxel less along each axis."""
+    for axis in (-3, -2, -1):
+        size = volume.shape[axis] - 1
+        volume = (volume.narrow(axis, 0, size) + volume.narrow(axis, 1, size)) / 2
+    return volume
+
+
+def _with_derivatives(displacement: torch.Tensor) -> torch.Tensor:
+    """Stack a field and the nine derivatives of its map, ``(1, 12, X, Y, Z)``."""
+    rows = [element[:, None] for row in jacobian(displacement) for element in row]
+    return torch.cat([displacement, *rows], dim=1)
+
+
+def _solve(
+    both: torch.Tensor,
+    goal: torch.Tensor,
+    guess: torch.Tensor,
+    iterations: int,
+    tolerance: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the points ``(3, M)`` that a map takes to the goals, and how far they miss."""
     found = guess.clone()
     error = torch.full_like(found[0], torch.inf)
     active = torch.arange(found.shape[1], device=found.device)
-    goal, trial, scale = target, guess, torch.ones_like(error)
+    trial, scale = guess, torch.ones_like(error)
     best, best_error, step = trial, error, torch.zeros_like(trial)
     for _ in range(iterations):
         values = _at(both, trial)
         miss = trial + values[:3] - goal
         length = miss.norm(dim=0)
         better = length < best_error
-        newton = _newton_step(values[3:], miss)
-        step = torch.where(better, newton, step)
+        step = torch.where(better, _newton_step(values[3:], miss), step)
         scale = torch.where(better, (2 * scale).clamp(max=1), scale / 2)
         best = torch.where(better, trial, best)
         best_error = torch.where(better, length, best_error)
@@ -88,8 +145,7 @@ def invert(displacement: torch.Tensor, iterations: int = 30, tolerance: float = 
         active, goal, scale = active[left], goal[:, left], scale[left]
         best, best_error, step = best[:, left], best_error[left], step[:, left]
         trial = best + scale * step
-    inverse = (found - target).reshape(displacement.shape)
-    return Inverse(inverse, error.reshape(1, 1, *shape))
+    return found, error
 
 
 def _smooth_start(displacement: torch.Tensor) -> torch.Tensor:
@@ -128,7 +184,7 @@ def _newton_step(derivatives: torch.Tensor, miss: torch.Tensor) -> torch.Tensor:
     return step * (4 / step.norm(dim=0).clamp(min=4))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def extend(
     displacement: torch.Tensor, mask: torch.Tensor, margin: int = 12, dilation: int = 2
 ) -> torch.Tensor:
@@ -159,7 +215,11 @@ def extend(
     )
     values = functional.pad(displacement * known, pad)
     known = functional.pad(known, pad)
-    return unfold_everywhere(_membrane(values, known))
+    extended = _membrane(values, known)
+    everywhere = torch.ones(
+        (1, 1, *(2 * size - 2 for size in extended.shape[2:])), dtype=torch.bool
+    )
+    return unfold(extended, everywhere.to(extended.device))[0]
 
 
 def _membrane(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -106,7 +106,7 @@ def schedule(iterations: int) -> tuple[int, ...]:
     return tuple(-(-iterations * share // total) for share in DEFAULT_ITERATIONS)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def refine(
     moving: torch.Tensor,
     fixed: torch.Tensor,
@@ -130,9 +130,8 @@ def refine(
         The fixed image's brain, ``(1, 1, X, Y, Z)`` bool.
     start
         Displacement in voxels of its own grid, ``(1, 3, x, y, z)``: on the state grid, or on any
-        grid whose corners lie on the images' corners (the images' own, or half of it). A level
-        with iterations keeps of it only what its own field can hold: 4 voxels' spacing at the
-        first.
+        grid whose corners lie on the images' corners (the images' own, or half of it). Iterations
+        at a spacing change what that spacing can hold and keep the rest.
     iterations
         Iterations at spacings of 4, 2 and 1 voxels. All 0: `start` comes back on the state grid.
     tuning
@@ -159,7 +158,7 @@ def refine(
         state = to_state_grid(start.to(state), shape)
     if not any(iterations):
         return state, Refinement(SPACINGS, ((),) * len(SPACINGS), (0.0,) * len(SPACINGS), 0)
-    box = _brain_box(mask)
+    box = _brain_box(mask | (moving > 0))
     images = _pyramid(*(volume[(..., *box)].contiguous() for volume in (moving, fixed, mask)))
     inner = tuple(slice(side.start // 2, side.stop // 2 + 1) for side in box)
     core = state[(..., *inner)].contiguous()
@@ -183,7 +182,7 @@ def refine(
 
 
 def _brain_box(mask: torch.Tensor) -> tuple[slice, ...]:
-    """Box of the brain and a margin; its start is a voxel of every level's grid."""
+    """Box of both brains and a margin; its start is a voxel of every level's grid."""
     coarsest = max(SPACINGS)
     box = []
     for axis, size in enumerate(mask.shape[2:], start=2):
@@ -224,7 +223,7 @@ def _run_level(
 ) -> tuple[torch.Tensor, tuple[float, ...]]:
     """Iterate at one spacing; the state goes in and comes out on the state grid."""
     moving, fixed, weight = images
-    field = halve_field(state) if spacing == 4 else state
+    field = first = halve_field(state) if spacing == 4 else state
     similarity = LocalNcc(fixed, weight, tuning.window[level])
     values = []
     for iteration in range(count):
@@ -233,8 +232,8 @@ def _run_level(
         value, update = _update(moving, dense, similarity, spacing, level, tuning)
         field = gaussian(compose(field, update), tuning.field_sigma[level])
         values.append(value)
-    if spacing == 4:
-        field = to_image_grid(field, state.shape[2:])
+    if spacing == 4:  # what the coarse field cannot hold of the start stays
+        field = state + to_image_grid(field - first, state.shape[2:])
     return field, tuple(torch.stack(values).tolist())
 
 

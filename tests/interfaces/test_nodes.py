@@ -1,0 +1,267 @@
+"""Each node once on small files: paths in, paths out, and the numbers of its function."""
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nibabel.affines import apply_affine, from_matvec
+from nipype.interfaces.base import isdefined
+
+from vxmprep import interfaces
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.itk import write_affine, write_composite
+
+SHIFT = from_matvec(np.eye(3), [2.0, 0.0, 0.0])
+FLIP = np.array([-1.0, -1.0, 1.0])
+SHAPE = (20, 22, 24)
+AFFINE = from_matvec(np.eye(3), [-10.0, -11.0, -12.0])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """Nodes write where they run."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def image(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> str:
+    nb.save(nb.Nifti1Image(data, affine), path)
+    return str(path)
+
+
+def texture(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(0).uniform(50, 200, size=shape).astype(np.float32)
+
+
+def box(shape: tuple[int, ...] = SHAPE, margin: int = 4) -> np.ndarray:
+    data = np.zeros(shape, np.uint8)
+    data[margin:-margin, margin:-margin, margin:-margin] = 1
+    return data
+
+
+def values(path: str) -> np.ndarray:
+    return np.asarray(nb.load(path).dataobj)
+
+
+def outputs_of(name: str, **inputs):
+    return getattr(interfaces, name)(**inputs).run().outputs
+
+
+@pytest.fixture
+def scan(folder) -> str:
+    return image(folder / "scan.nii.gz", np.where(box() > 0, texture(), 0).astype(np.float32))
+
+
+@pytest.fixture
+def mask(folder) -> str:
+    return image(folder / "given_mask.nii.gz", box())
+
+
+@pytest.fixture
+def affine_file(folder) -> str:
+    write_affine(folder / "shift.txt", SHIFT)
+    return str(folder / "shift.txt")
+
+
+@pytest.fixture
+def forward(folder) -> str:
+    """Atlas to scan: 3 mm to the front, then the affine's 2 mm to the right."""
+    grid = Grid(SHAPE, AFFINE).padded(4)
+    field = np.zeros((*grid.shape, 3), np.float32)
+    field[..., 1] = 3.0
+    path = folder / "given_forward.h5"
+    write_composite(path, affine=SHIFT, displacement=field, grid=grid, field_acts_first=True)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", interfaces.__all__)
+def test_every_trait_of_a_node_says_what_it_is(name):
+    node = getattr(interfaces, name)()
+    own = {"args", "environ"}
+    for spec in (node.inputs, node._outputs()):
+        for trait in spec.copyable_trait_names():
+            assert trait in own or spec.trait(trait).desc, f"{name}.{trait}"
+
+
+def test_skull_strip_takes_a_stripped_scan_as_it_is(scan):
+    found = outputs_of("SkullStrip", in_file=scan, method="auto")
+    assert found.method == "none"
+    np.testing.assert_array_equal(values(found.mask_file), box())
+
+
+def test_skull_strip_uses_a_mask_made_elsewhere(scan, folder):
+    given = image(folder / "m.nii.gz", box(margin=6))
+    found = outputs_of("SkullStrip", in_file=scan, mask_file=given)
+    assert found.method == "given"
+    np.testing.assert_array_equal(values(found.mask_file), box(margin=6))
+
+
+def test_synthstrip_runs_freesurfers_program(scan):
+    node = interfaces.SynthStrip(in_file=scan, gpu=True)
+    assert node.cmdline == f"mri_synthstrip -g -i {scan} -m mask.nii.gz"
+    assert Path(node._list_outputs()["mask_file"]) == Path("mask.nii.gz").absolute()
+
+
+def test_bias_correct_writes_a_corrected_scan(folder):
+    coarse = np.diag([6.0, 6.0, 6.0, 1.0])
+    shape = (12, 13, 14)
+    scan = image(folder / "a.nii", texture(shape), coarse)
+    mask = image(folder / "b.nii", box(shape, 1), coarse)
+    found = outputs_of("BiasCorrect", in_file=scan, mask_file=mask)
+    assert values(found.out_file).shape == shape
+    inside = box(shape, 1) > 0
+    mean = texture(shape)[inside].mean()
+    assert values(found.out_file)[inside].mean() == pytest.approx(mean, rel=1e-3)
+
+
+def test_affine_align_writes_an_affine_and_its_judgement(scan, mask):
+    found = outputs_of(
+        "AffineAlign",
+        in_file=scan, mask_file=mask, atlas_file=scan, atlas_mask=mask, method="none",
+    )  # fmt: skip
+    transform = sitk.ReadTransform(found.affine_file)
+    np.testing.assert_allclose(transform.TransformPoint((1.0, 2.0, 3.0)), (1, 2, 3), atol=1e-9)
+    summary = json.loads(Path(found.summary_file).read_text())
+    assert summary["MaskOverlap"] == 1
+    assert summary["Determinant"] == 1
+
+
+def test_conform_brings_a_brain_through_the_affine_to_the_reference(scan, mask, affine_file):
+    found = outputs_of(
+        "Conform", in_file=scan, mask_file=mask, affine_file=affine_file, reference=scan
+    )
+    conformed = values(found.out_file)
+    assert conformed.dtype == np.uint8
+    # The point 2 mm to the right in the scan comes here.
+    np.testing.assert_array_equal(conformed[:-2] > 0, box()[2:] > 0)
+
+
+def test_register_without_iterations_writes_maps_that_are_the_affine(folder, affine_file):
+    shape, world = (32, 32, 32), from_matvec(np.eye(3), [-16.0, -16.0, -16.0])
+    inside = box(shape, 8)
+    brain = image(folder / "n.nii", np.where(inside, texture(shape), 0).astype(np.uint8), world)
+    found = outputs_of(
+        "Register",
+        moving=brain, fixed=brain, mask=image(folder / "k.nii", inside, world),
+        affine_file=affine_file, iterations=0, num_threads=1,
+    )  # fmt: skip
+    points = np.random.default_rng(1).uniform(-8, 8, size=(10, 3))
+    for path, shift in ((found.forward, 2.0), (found.inverse, -2.0)):
+        transform = sitk.ReadTransform(path)
+        moved = np.array([transform.TransformPoint(p) for p in (points * FLIP).tolist()]) * FLIP
+        np.testing.assert_allclose(moved, points + np.array([shift, 0, 0]), atol=1e-6)
+    assert "InverseResidualMaxmm" in json.loads(Path(found.summary_file).read_text())
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "nearest"])
+def test_apply_transform_resamples_through_both_members(interpolation, scan, forward):
+    found = outputs_of(
+        "ApplyTransform",
+        in_file=scan, reference=scan, transform=forward, interpolation=interpolation,
+    )  # fmt: skip
+    expected = values(scan) if interpolation == "linear" else np.rint(values(scan))
+    result = values(found.out_file)
+    np.testing.assert_allclose(result[:-2, :-3], expected[2:, 3:], atol=0.01)
+
+
+@pytest.fixture
+def segmentation(folder) -> str:
+    labels = np.where(box() > 0, 2 + np.indices(SHAPE)[0] // 2, 0)
+    return image(folder / "labels.nii.gz", labels.astype(np.int16))
+
+
+def test_carry_labels_brings_labels_by_all_and_by_the_affine_alone(
+    segmentation, mask, scan, forward
+):
+    found = outputs_of(
+        "CarryLabels",
+        labels_file=segmentation, mask_file=mask, reference=scan, transform=forward,
+    )  # fmt: skip
+    labels = values(segmentation)
+    np.testing.assert_array_equal(values(found.full)[:-2, :-3], labels[2:, 3:])
+    np.testing.assert_array_equal(values(found.affine)[:-2], labels[2:])
+    assert found.flags == []
+
+
+def test_carry_labels_refuses_those_of_another_scan(segmentation, mask, scan, forward, folder):
+    away = from_matvec(np.eye(3), [300.0, 0, 0])
+    elsewhere = image(folder / "e.nii", values(segmentation), away @ AFFINE)
+    found = outputs_of(
+        "CarryLabels", labels_file=elsewhere, mask_file=mask, reference=scan, transform=forward
+    )
+    assert not isdefined(found.full)
+    assert len(found.flags) == 1
+    assert found.flags[0].startswith(elsewhere)
+
+
+def test_carry_labels_without_labels_does_nothing(mask, scan, forward):
+    found = outputs_of("CarryLabels", mask_file=mask, reference=scan, transform=forward)
+    assert not isdefined(found.full)
+    assert found.flags == []
+
+
+def test_jacobian_map_writes_the_determinant_inside_the_mask_and_counts_folding(mask, forward):
+    found = outputs_of("JacobianMap", transform=forward, mask_file=mask)
+    np.testing.assert_allclose(values(found.out_file), box().astype(float), atol=1e-6)
+    summary = json.loads(Path(found.summary_file).read_text())
+    assert summary["FoldedVoxels"] == 0
+    assert summary["MaskVoxels"] == box().sum()
+
+
+def test_evaluate_registration_writes_the_table_and_the_metrics(segmentation, folder):
+    (folder / "a.json").write_text('{"Similarity": 0.5, "Flags": ["poor"]}')
+    labels = values(segmentation)
+    lost = image(folder / "l.nii.gz", np.where(labels == 8, 0, labels))
+    found = outputs_of(
+        "EvaluateRegistration",
+        atlas_labels=segmentation, affine_labels=lost, full_labels=segmentation,
+        reference="atlas (x)", summaries=[("Affine", str(folder / "a.json"))], flags=["late"],
+    )  # fmt: skip
+    with Path(found.dice_file).open(newline="") as lines:
+        rows = {row["label"]: row for row in csv.DictReader(lines, delimiter="\t")}
+    assert (rows["8"]["dice_affine"], rows["8"]["dice"]) == ("n/a", "1.0000")
+    metrics = json.loads(Path(found.metrics_file).read_text())
+    assert metrics["Flags"] == ["poor", "late"]
+    assert metrics["Affine"] == {"Similarity": 0.5}
+    assert metrics["Overlap"]["Reference"] == "atlas (x)"
+
+
+def test_evaluate_registration_without_labels_writes_a_header(folder):
+    (folder / "a.json").write_text("{}")
+    found = outputs_of("EvaluateRegistration", summaries=[("Affine", str(folder / "a.json"))])
+    assert len(Path(found.dice_file).read_text().splitlines()) == 1
+    assert json.loads(Path(found.metrics_file).read_text())["Overlap"] == {}
+
+
+def test_prepare_atlas_writes_the_atlas_on_both_grids(small_brain, folder):
+    nb.save(small_brain, folder / "atlas.nii.gz")
+    found = outputs_of("PrepareAtlas", image=str(folder / "atlas.nii.gz"))
+    assert nb.load(found.brain).shape == small_brain.shape
+    assert nb.load(found.mask).shape == small_brain.shape
+    assert not isdefined(found.labels)
+    network = nb.load(found.network_brain)
+    assert all(n % 16 == 0 for n in network.shape)
+    np.testing.assert_array_equal(nb.load(found.network_mask).affine, network.affine)
+    middle = apply_affine(network.affine, np.argwhere(values(found.network_mask))).mean(axis=0)
+    brain = apply_affine(small_brain.affine, np.argwhere(values(found.mask))).mean(axis=0)
+    np.testing.assert_allclose(middle, brain, atol=0.5)
+
+
+def test_save_scan_writes_what_it_is_given(scan, mask, folder):
+    found = outputs_of(
+        "SaveScan",
+        output_dir=str(folder / "out"), entities=[("subject", "01")], space="MNI",
+        source="bids:raw:x", strip_method="none", common={"Atlas": "a"}, t1w=scan, mask=mask,
+    )  # fmt: skip
+    anat = folder / "out" / "sub-01" / "anat"
+    assert [Path(path).name for path in found.out_files] == [
+        "sub-01_desc-preproc_T1w.nii.gz",
+        "sub-01_desc-brain_mask.nii.gz",
+    ]
+    sidecar = json.loads((anat / "sub-01_desc-preproc_T1w.json").read_text())
+    assert sidecar["SkullStripped"] is True
+    assert sidecar["Sources"] == ["bids:raw:x"]

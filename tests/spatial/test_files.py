@@ -1,0 +1,43 @@
+"""Files that are either whole or not there."""
+
+import hashlib
+
+import pytest
+
+from vxmprep.spatial.files import checksum, replacing
+
+
+def fail_halfway(path):
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+
+
+def test_a_file_appears_under_its_name_with_its_folder(tmp_path):
+    path = tmp_path / "a" / "b" / "x.nii.gz"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail_halfway(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_temporary_name_keeps_the_suffixes_by_which_writers_choose_a_format(tmp_path):
+    with replacing(tmp_path / "x.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.parent == tmp_path
+        temporary.write_text("")
+
+
+def test_the_checksum_is_sha256(tmp_path):
+    (tmp_path / "x").write_bytes(b"brain" * 100_000)
+    assert checksum(tmp_path / "x") == hashlib.sha256(b"brain" * 100_000).hexdigest()
