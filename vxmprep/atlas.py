@@ -16,10 +16,9 @@ from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import like, load
 from vxmprep.spatial.resample import resample
 
-
 WAYS_OUT = (
-    "fetch it where there is a network and point TEMPLATEFLOW_HOME at that cache, or give an image "
-    "with --atlas FILE --atlas-name NAME"
+    "fetch it where there is a network and point TEMPLATEFLOW_HOME at that cache, "
+    "or give an image with --atlas FILE --atlas-name NAME"
 )
 
 
@@ -185,7 +184,10 @@ def _fsaverage(name: str, labels: Path | None, freesurfer_dir: Path | None) -> A
 
 def _templateflow(atlas: str, name: str | None, labels: Path | None) -> Atlas:
     template, *rest = atlas.split(":")
-    query = dict(part.split("-", 1) for part in rest if "-" in part)
+    unknown = [part for part in rest if not part.startswith(("cohort-", "res-", "resolution-"))]
+    if unknown:
+        raise AtlasError(f"--atlas {atlas}: {unknown[0]} is not cohort-N or res-N")
+    query = dict(part.split("-", 1) for part in rest)
     query = {{"res": "resolution"}.get(k, k): v for k, v in query.items()}
     query.setdefault("resolution", 1)
     try:

@@ -73,7 +73,6 @@ def test_entities_are_kept_in_the_order_of_bids(tmp_path):
     assert (scan.participant, scan.session) == ("01", "a")
 
 
-@pytest.mark.xfail(strict=True, reason="task and chunk, which BIDS allows for T1w, are dropped")
 @pytest.mark.parametrize("entity", ["chunk", "task"])
 def test_scans_that_differ_in_one_entity_have_entities_that_differ(entity, tmp_path):
     names = [f"sub-01_{entity}-{i}_T1w.nii.gz" for i in (1, 2)]
@@ -102,7 +101,6 @@ def test_other_images_and_other_folders_are_no_scans(tmp_path):
     assert [scan.path for scan in find_scans(root)] == [root / "sub-01/anat/sub-01_T1w.nii.gz"]
 
 
-@pytest.mark.xfail(strict=True, reason="what was written beside the subjects is taken for scans")
 def test_an_output_folder_in_the_dataset_holds_no_scans(tmp_path):
     root = make(
         tmp_path / "bids",
@@ -141,14 +139,12 @@ def test_a_dataset_under_a_folder_called_derivatives_is_read_all_the_same(tmp_pa
     assert len(find_scans(root)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="pybids takes the data type from the folders above")
 @pytest.mark.parametrize("folder", ["func", "meg", "eeg"])
 def test_a_dataset_under_a_folder_called_like_a_data_type_is_read_all_the_same(folder, tmp_path):
     root = make(tmp_path / folder / "bids", "sub-01/anat/sub-01_T1w.nii.gz")
     assert len(find_scans(root)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="pybids takes entities from the folders above")
 @pytest.mark.parametrize("folder", ["sub-99", "ses-b", "job_run-3"])
 def test_folders_above_the_dataset_give_a_scan_no_entities(folder, tmp_path):
     root = make(tmp_path / folder / "bids", "sub-01/anat/sub-01_T1w.nii.gz")

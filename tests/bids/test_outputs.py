@@ -236,9 +236,6 @@ def test_the_bids_validator_would_find_an_error(given, tmp_path):
     assert any("xfm" in location for _, location in validator_errors(tmp_path))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the validator heeds models and figures in .bidsignore, not models/"
-)
 def test_the_bids_validator_accepts_figures_and_models(given, tmp_path):
     describe_dataset(tmp_path, tmp_path)
     write(tmp_path, given)

@@ -188,7 +188,6 @@ def test_the_dataset_cannot_be_the_output(bids_dir, capsys):
     assert said.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a file in place of the output folder is noticed later")
 def test_the_output_cannot_be_a_file(bids_dir, tmp_path, capsys):
     (tmp_path / "out").touch()
     assert "out" in said_about([str(bids_dir), str(tmp_path / "out"), "participant"], capsys)
@@ -213,14 +212,12 @@ def test_an_unknown_level_is_refused(bids_dir, tmp_path, capsys):
     assert "invalid choice: 'everything'" in said.splitlines()[-1]
 
 
-@pytest.mark.xfail(strict=True, reason="the complaint names a private function instead")
 def test_a_word_in_place_of_a_number_is_refused_in_the_users_terms(refused):
     said = refused("--refine-iterations", "many")
     assert "many" in said
     assert "_count" not in said
 
 
-@pytest.mark.xfail(strict=True, reason="any word is taken for a device until a scan is registered")
 def test_an_unknown_device_is_refused(refused):
     assert "--device" in refused("--device", "banana")
 

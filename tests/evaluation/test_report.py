@@ -71,9 +71,6 @@ def test_without_a_common_structure_the_mean_is_null():
     assert {row["dice"] for row in rows} == {"n/a"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a structure that one of the two loses counts in one mean only"
-)
 def test_both_means_are_over_the_same_structures():
     worse, lost = np.where(FIXED == 53, 0, FIXED), FIXED.copy()
     worse[..., 5] = 53

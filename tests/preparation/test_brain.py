@@ -119,9 +119,6 @@ def test_voxels_that_freesurfer_marks_as_erased_are_no_foreground():
     np.testing.assert_array_equal(mask > 0, data > 1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the most frequent value is taken for background, even where it is tissue"
-)
 def test_a_block_of_a_head_without_air_is_not_taken_for_a_stripped_brain(head):
     block = np.asarray(head.dataobj)[38:128, 57:117, 60:120]
     assert (block <= 1).mean() < 0.01

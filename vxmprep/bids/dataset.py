@@ -10,6 +10,7 @@ from pathlib import Path
 ENTITIES = (
     "subject",
     "session",
+    "task",
     "acquisition",
     "ceagent",
     "reconstruction",
@@ -18,6 +19,7 @@ ENTITIES = (
     "flip",
     "inv",
     "part",
+    "chunk",
 )
 """Entities of a scan that its derivatives keep, in BIDS's order."""
 
@@ -93,6 +95,7 @@ def find_scans(
             "give the folder that holds it"
         )
     from bids import BIDSLayout, BIDSLayoutIndexer
+    from bids.layout import parse_file_entities
 
     ignored = [re.compile(rf"^/{name}(/|$)") for name in IGNORED]
     indexer = BIDSLayoutIndexer(
@@ -101,24 +104,32 @@ def find_scans(
         ignore=[*ignored, re.compile(OTHER_DATATYPES), re.compile(r"/\.")],
     )
     layout = BIDSLayout(bids_dir, validate=False, indexer=indexer)
-    wanted = _known(participants, "sub-", layout.get_subjects(), f"{bids_dir}: no participant")
-    chosen = _known(sessions, "ses-", layout.get_sessions(), f"{bids_dir}: no session")
-    query = {"subject": wanted} | ({"session": chosen} if sessions else {})
-    files = layout.get(suffix="T1w", datatype="anat", extension=[".nii", ".nii.gz"], **query)
-    if not files:
+    relative = {
+        Path(file.path).relative_to(layout.root): Path(file.path)
+        for file in layout.get(suffix="T1w", extension=[".nii", ".nii.gz"])
+    }
+    # pybids reads the whole path, folders above the dataset included; only what is below counts.
+    scans = [
+        Scan(path, _entities(parse_file_entities(f"/{below.as_posix()}")))
+        for below, path in relative.items()
+        if below.parts[0].startswith("sub-") and below.parts[-2] == "anat"
+    ]
+    if not scans:
         raise DatasetError(
-            f"{bids_dir}: no T1w scan found (sub-*/[ses-*/]anat/*_T1w.nii.gz); "
-            "check the folder and the labels asked for"
+            f"{bids_dir}: no T1w scan found (sub-*/[ses-*/]anat/*_T1w.nii.gz); check the folder"
         )
-    scans = [Scan(Path(file.path), _entities(file.get_entities())) for file in files]
+    chosen = _known(participants, "sub-", {s.participant for s in scans}, bids_dir)
+    scans = [scan for scan in scans if scan.participant in chosen]
+    if sessions:
+        chosen = _known(sessions, "ses-", {s.session for s in scans}, bids_dir)
+        scans = [scan for scan in scans if scan.session in chosen]
     return sorted(scans, key=lambda scan: scan.stem)
 
 
-def _known(asked: Sequence[str], prefix: str, known: list[str], complaint: str) -> list[str]:
-    labels = [label.removeprefix(prefix) for label in asked]
-    for label in labels:
-        if label not in known:
-            raise DatasetError(f"{complaint} {prefix}{label}; check the label")
+def _known(asked: Sequence[str], prefix: str, known: set[str], bids_dir: Path) -> set[str]:
+    labels = {label.removeprefix(prefix) for label in asked}
+    for label in sorted(labels - known):
+        raise DatasetError(f"{bids_dir}: no T1w scan of {prefix}{label}; check the label")
     return labels or known
 
 

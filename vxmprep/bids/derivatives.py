@@ -19,12 +19,12 @@ IGNORED = """\
 *_dice.tsv
 *_metrics.json
 *.html
-figures/
+figures
 group_*.tsv
 participants_status.tsv
-models/
-logs/
-sourcedata/
+models
+logs
+sourcedata
 CITATION.md
 """
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 PATTERNS = (
     "sub-{subject}[/ses-{session}]/anat/"
-    "sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}]"
+    "sub-{subject}[_ses-{session}][_task-{task}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}]"
     "[_run-{run}][_echo-{echo}][_flip-{flip}][_inv-{inv}][_part-{part}]"
-    "[_space-{space}][_from-{from}][_to-{to}][_mode-{mode}][_desc-{desc}]_{suffix}{extension}",
+    "[_space-{space}][_chunk-{chunk}][_from-{from}][_to-{to}][_mode-{mode}][_desc-{desc}]_{suffix}{extension}",
 )
 
 

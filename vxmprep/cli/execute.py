@@ -16,6 +16,7 @@ from vxmprep.cli.plan import Plan, branch_name
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
+    from nipype.pipeline.plugins.base import PluginBase
 
 LAST_STEP = "save"
 
@@ -52,14 +53,14 @@ class Progress:
             return
         if status == "start":
             self.started[node.fullname] = time.monotonic()
-        elif status == "end":
-            took = time.monotonic() - self.started.get(node.fullname, time.monotonic())
+        elif status == "end" and node.fullname in self.started:
+            took = time.monotonic() - self.started[node.fullname]
             self.seconds.setdefault(stem, {})[step] = round(took, 2)
             if self.verbose:
                 say(f"{stem}: {step} ({took:.0f} s)")
             if step == LAST_STEP:
                 self._finish(branch, stem)
-        else:
+        elif status == "exception":
             say(f"{stem}: failed at {step}")
 
     def _finish(self, branch: str, stem: str) -> None:
@@ -95,7 +96,7 @@ def execute(plan: Plan) -> int:
     progress = Progress(stems, folder, logs, settings.verbose > 0)
     say(f"{len(stems)} T1w scans to {plan.atlas.name}, {settings.nprocs} processors")
     try:
-        graph.run(plugin=_plugin(settings.nprocs), plugin_args=_plugin_args(plan, progress))
+        graph.run(plugin=_plugin(plan, progress))
     except Exception as error:
         # nipype raises at the end of a run in which nodes failed; their crash files say why.
         logging.getLogger("nipype.workflow").error("%s", error)
@@ -143,16 +144,18 @@ def _configure(graph: pe.Workflow, logs: Path, crashes: Path, *, stop: bool) -> 
         logger.handlers, logger.propagate = [handler], False
 
 
-def _plugin(nprocs: int) -> str:
-    return "MultiProc" if nprocs > 1 else "Linear"
+def _plugin(plan: Plan, progress: Progress) -> PluginBase:
+    """Choose how nodes run: here one after another, or in worker processes."""
+    from nipype.pipeline.plugins.linear import LinearPlugin
 
+    from vxmprep.cli.scheduling import ScanByScan
 
-def _plugin_args(plan: Plan, progress: Progress) -> dict:
     settings = plan.settings
     arguments = {"status_callback": progress}
-    if settings.nprocs > 1:
-        # Forking a process in which torch has started threads can block for ever.
-        arguments |= {"n_procs": settings.nprocs, "mp_context": "forkserver"}
-        if settings.mem_mb:
-            arguments["memory_gb"] = settings.mem_mb / 1024
-    return arguments
+    if settings.nprocs == 1:
+        return LinearPlugin(plugin_args=arguments)
+    # Forking a process in which torch has started threads can block for ever.
+    arguments |= {"n_procs": settings.nprocs, "mp_context": "forkserver"}
+    if settings.mem_mb:
+        arguments["memory_gb"] = settings.mem_mb / 1024
+    return ScanByScan(plugin_args=arguments)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import vxmprep
 from vxmprep.config import (
@@ -28,9 +30,15 @@ example:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong, and where help is."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="vxmprep",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -87,6 +95,8 @@ def _problem(given: dict) -> str | None:
         return f"{bids_dir}: no such folder; give the root of a BIDS dataset"
     if output_dir == bids_dir:
         return f"{output_dir}: the output cannot be the dataset itself; give another folder"
+    if output_dir.is_file():
+        return f"{output_dir}: a file; the output is a folder"
     if given["fs_subjects_dir"] is not None and not given["fs_subjects_dir"].is_dir():
         return f"--fs-subjects-dir {given['fs_subjects_dir']}: no such folder"
     for path in given["derivatives"]:
@@ -177,7 +187,11 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="iterations of the instance-specific optimisation, 0 = off (default: %(default)s)",
     )
     group.add_argument(
-        "--device", default="auto", metavar="auto|cpu|cuda[:N]", help="(default: auto)"
+        "--device",
+        type=_device,
+        default="auto",
+        metavar="auto|cpu|cuda[:N]",
+        help="where the deformable registration runs (default: auto)",
     )
 
 
@@ -216,12 +230,21 @@ def _named_path(text: str) -> Path:
     return Path(text.split("=", 1)[-1])
 
 
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text} is not auto, cpu, cuda or cuda:N")
+    return text
+
+
 def _positive(text: str) -> int:
     return _count(text, least=1)
 
 
 def _count(text: str, *, least: int = 0) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from None
     if number < least:
         raise argparse.ArgumentTypeError(f"{number} is less than {least}")
     return number

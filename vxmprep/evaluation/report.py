@@ -57,8 +57,12 @@ def dice_table(
                 "hd95_mm": "n/a",
             }
         )
-    mean_affine, _ = mean_dice(by_affine, VXM30)
-    mean_all, structures = mean_dice(by_all, VXM30)
+    # Both means are over the same structures: those that neither side of either pair lacks.
+    common = tuple(
+        k for k in VXM30 if mean_dice(by_affine, (k,))[1] and mean_dice(by_all, (k,))[1]
+    )
+    mean_affine, structures = mean_dice(by_affine, common)
+    mean_all, _ = mean_dice(by_all, common)
     summary = {
         "Reference": reference,
         "Structures": structures,

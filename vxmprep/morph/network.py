@@ -50,6 +50,7 @@ class VxmNet(nn.Module):
                 f"VxmNet: decoder has {len(decoder)} features; give more than the encoder's "
                 f"{len(encoder)}"
             )
+        self.encoder, self.decoder, self.dims = tuple(encoder), tuple(decoder), dims
         self.half_resolution = half_resolution
         self.stride = 2 ** len(encoder)
         self._pool = functional.max_pool3d if dims == 3 else functional.max_pool2d

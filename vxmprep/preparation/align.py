@@ -164,18 +164,20 @@ def coarse(
 
     inside = np.asanyarray(mask.dataobj) > 0
     box = np.argwhere(inside)
-    spacing = Grid.of(image).spacing
-    margin = np.ceil(8.0 / spacing).astype(int)
+    grid = Grid.of(image)
+    margin = np.ceil(8.0 / grid.spacing).astype(int)
     low = np.maximum(box.min(axis=0) - margin, 0)
     high = np.minimum(box.max(axis=0) + 1 + margin, inside.shape)
     window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     data = np.where(inside, np.asarray(image.dataobj, dtype=np.float32), 0)[window]
     affine = image.affine @ nb.affines.from_matvec(np.eye(3), low)
-    shrink = np.maximum(np.round(2.0 / spacing), 1).astype(int)
+    step = np.maximum(np.round(2.0 / grid.spacing), 1)
     smooth = sitk.DiscreteGaussian(
-        to_sitk(nb.Nifti1Image(data, affine)), variance=((shrink - 1.0) ** 2).tolist()
+        to_sitk(nb.Nifti1Image(data, affine)), variance=((step - 1.0) ** 2).tolist()
     )
-    return from_sitk(sitk.Shrink(smooth, shrink.tolist()))
+    shape = tuple(int(n) for n in np.ceil(np.array(data.shape) / step))
+    coarser = Grid(shape, affine @ np.diag([*step, 1.0]))
+    return resample(from_sitk(smooth), coarser, np.eye(4))
 
 
 def _similarity(warped: np.ndarray, target: np.ndarray, common: np.ndarray) -> float:
@@ -196,7 +198,8 @@ def _doubts(found: Alignment) -> list[str]:
         )
     if found.overlap < LEAST_OVERLAP:
         doubts.append(
-            f"affine: brain masks overlap by {found.overlap:.2f}, expected at least {LEAST_OVERLAP}"
+            f"affine: brain masks overlap by {found.overlap:.2f}, "
+            f"expected at least {LEAST_OVERLAP}"
         )
     if min(found.scales) < SCALES[0] or max(found.scales) > SCALES[1]:
         sizes = ", ".join(f"{s:.2f}" for s in found.scales)

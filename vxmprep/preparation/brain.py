@@ -39,10 +39,11 @@ def brain_mask(
     Returns
     -------
     tuple
-        Mask on the scan's grid, and how it was made: ``given``, ``none`` or ``deepbet``.
+        Mask on the scan's grid, and what was done: ``none`` (the scan came stripped), ``given`` or
+        ``deepbet``.
     """
     if given is not None:
-        return mask_on_scan(given, image), "given"
+        return mask_on_scan(given, image), "none" if already_stripped(image) else "given"
     if method == "none" or (method == "auto" and already_stripped(image)):
         return stripped_mask(image), "none"
     return deepbet_mask(image, use_gpu=use_gpu), "deepbet"
@@ -62,7 +63,7 @@ def already_stripped(image: nb.spatialimages.SpatialImage) -> bool:
     step = np.maximum(np.round(2.0 / Grid.of(image).spacing), 1).astype(int)
     data = np.asanyarray(image.dataobj)[tuple(slice(None, None, s) for s in step)]
     foreground = data > _background(data)
-    if 1 - foreground.mean() < SMALLEST_BACKGROUND:
+    if 1 - foreground.mean() < SMALLEST_BACKGROUND or _on_faces(foreground) > 0.5:
         return False
     body = _body(foreground)
     voxel_ml = np.prod(Grid.of(image).spacing * step) / 1000
@@ -121,7 +122,7 @@ def mask_on_scan(
     import SimpleITK as sitk
 
     data = np.asanyarray(mask.dataobj)
-    inside = like((data > (1 if data.max() > 1 else 0)).astype(np.uint8), mask)
+    inside = like((data > (1 if data.max() > 1 else 0.5)).astype(np.uint8), mask)
     placed = sitk.Resample(
         to_sitk(inside), to_sitk(like(np.zeros(image.shape, np.uint8), image)), sitk.Transform(),
         sitk.sitkNearestNeighbor, 0.0,
@@ -130,6 +131,12 @@ def mask_on_scan(
     if not on_scan.any():
         raise ImageError("the brain mask given does not overlap the scan: is it another scan's?")
     return like(on_scan, image)
+
+
+def _on_faces(foreground: np.ndarray) -> float:
+    """Give the share of the six outer faces that is foreground."""
+    faces = [np.take(foreground, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)]
+    return float(np.concatenate(faces).mean())
 
 
 def _background(data: np.ndarray) -> float:

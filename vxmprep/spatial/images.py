@@ -42,7 +42,10 @@ def load(path: str | Path, dtype: type = np.float32) -> nb.Nifti1Image:
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file (or a link to content not fetched)") from error
     except Exception as error:
-        raise ImageError(f"{path}: cannot be read as an image; fetch it anew ({error})") from error
+        said = " ".join(str(error).split())
+        raise ImageError(f"{path}: cannot be read as an image; fetch it anew ({said})") from error
+    if not np.issubdtype(data.dtype, np.number):
+        raise ImageError(f"{path}: its voxels are colours, not intensities; give the scan itself")
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
