@@ -171,7 +171,7 @@ def test_a_participant_without_a_t1w_is_refused(tmp_path):
     root = make(
         tmp_path / "bids", "sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T2w.nii.gz"
     )
-    assert "no T1w scan found" in complaint(root, participants=["02"])
+    assert "no T1w scan of sub-02" in complaint(root, participants=["02"])
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):

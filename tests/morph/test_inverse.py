@@ -56,7 +56,7 @@ def test_the_inverse_reports_a_field_that_folds():
 
 
 def test_extension_keeps_the_field_in_the_brain_and_is_zero_on_its_border():
-    field = integrate(velocity(1, amplitude=3)) + 2.0
+    field = integrate(velocity(1, amplitude=2)) + 1.0
     extended = extend(field, brain(), margin=8)
     assert extended.shape[2:] == tuple(size + 16 for size in SHAPE)
     inner = extended[..., 8:-8, 8:-8, 8:-8]

