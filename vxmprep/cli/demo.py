@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
+from vxmprep.config import DEFAULT_ATLAS
 from vxmprep.evaluation.labels import VXM30
 
 if TYPE_CHECKING:
     import numpy as np
 
-from vxmprep.config import DEFAULT_ATLAS as SPACE
+SPACE = DEFAULT_ATLAS
 
 
 class DemoError(RuntimeError):
