@@ -11,6 +11,9 @@ PATTERNS = (
     "[_space-{space}][_chunk-{chunk}][_from-{from}][_to-{to}][_mode-{mode}][_desc-{desc}]_{suffix}{extension}",
 )
 
+METRICS = {"desc": "registration", "suffix": "metrics", "extension": ".json"}
+"""What names the file of a scan's measures, beside its space."""
+
 
 def derivative_path(output_dir: Path, entities: tuple[tuple[str, str], ...], **ours: str) -> Path:
     """Give the path of a derivative of a scan.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vxmprep.bids.derivatives import ScanWriter
+from vxmprep.bids.names import METRICS
 
 
 def write_scan(
@@ -42,6 +43,7 @@ def write_scan(
     t1w, mask = {"desc": "preproc", "suffix": "T1w"}, {"desc": "brain", "suffix": "mask"}
     brain = {"Type": "Brain", **scan}
     labels = {"suffix": "dseg", "space": space}
+    table = {"extension": ".tsv"}
     image, jacobian = writer.image, {"desc": "jacobian", "suffix": "map", "space": space}
     plan = {
         "t1w": (image, {**scan, **here, **stripped}, {**t1w, "intensities": True}),
@@ -63,8 +65,8 @@ def write_scan(
         "forward": (writer.copy, scan, _transform("T1w", space, ".h5")),
         "inverse": (writer.copy, scan, _transform(space, "T1w", ".h5")),
         "affine": (writer.copy, scan, {**_transform("T1w", space, ".txt"), "desc": "affine"}),
-        "dice": (writer.copy, None, _measure(space, "dice", ".tsv")),
-        "metrics": (writer.copy, None, _measure(space, "metrics", ".json")),
+        "dice": (writer.copy, None, {**METRICS, "space": space, "suffix": "dice", **table}),
+        "metrics": (writer.copy, None, {"space": space, **METRICS}),
     }
     return [
         write(given[key], metadata, **name)
@@ -81,7 +83,3 @@ def _transform(start: str, end: str, extension: str) -> dict[str, str]:
         "suffix": "xfm",
         "extension": extension,
     }
-
-
-def _measure(space: str, suffix: str, extension: str) -> dict[str, str]:
-    return {"space": space, "desc": "registration", "suffix": suffix, "extension": extension}

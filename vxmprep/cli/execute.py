@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
@@ -29,6 +30,8 @@ class Progress:
     ----------
     stems : dict
         The scan's name by the name of its branch.
+    metrics : dict
+        The file of a scan's measures by the scan's name.
     folder : Path
         Work folder of the graph.
     logs : Path
@@ -38,6 +41,7 @@ class Progress:
     """
 
     stems: dict[str, str]
+    metrics: dict[str, Path]
     folder: Path
     logs: Path
     verbose: bool = False
@@ -66,10 +70,13 @@ class Progress:
     def _finish(self, branch: str, stem: str) -> None:
         self.done.append(stem)
         steps = self.seconds[stem]
-        record = {"scan": stem, "status": "done", "seconds": steps}
+        flags = json.loads(self.metrics[stem].read_text(encoding="utf-8"))["Flags"]
+        record = {"scan": stem, "status": "done", "flags": flags, "seconds": steps}
         write_json(self.logs / f"{stem}_T1w.json", record)
         shutil.rmtree(self.folder / branch, ignore_errors=True)
         say(f"{stem}: done, {len(self.done)} of {len(self.stems)} ({sum(steps.values()):.0f} s)")
+        for flag in flags:
+            say(f"{stem}: CHECK {flag}")
 
 
 def say(message: str) -> None:
@@ -93,7 +100,7 @@ def execute(plan: Plan) -> int:
     _configure(graph, logs, crashes, stop=settings.stop_on_first_crash)
     stems = {branch_name(scan): scan.stem for scan in plan.scans}
     folder = settings.work_dir / graph.name
-    progress = Progress(stems, folder, logs, settings.verbose > 0)
+    progress = Progress(stems, plan.metrics_files(), folder, logs, settings.verbose > 0)
     say(f"{len(stems)} T1w scans to {plan.atlas.name}, {settings.nprocs} processors")
     try:
         graph.run(plugin=_plugin(plan, progress))

@@ -13,6 +13,7 @@ import vxmprep
 from vxmprep.atlas import Atlas, find_atlas
 from vxmprep.bids.dataset import DatasetError, Scan, find_scans
 from vxmprep.bids.derivatives import source_uri
+from vxmprep.bids.names import METRICS, derivative_path
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
 from vxmprep.config import Settings
 from vxmprep.spatial.files import checksum
@@ -69,6 +70,14 @@ class Plan:
             omp_nthreads=self.threads,
             reference=f"atlas ({approximate}{atlas.labels.name})" if atlas.labels else "none",
         )
+
+    def metrics_files(self) -> dict[str, Path]:
+        """Give the file of measures that each scan will have."""
+        name = {"space": self.atlas.name, **METRICS}
+        return {
+            scan.stem: derivative_path(self.settings.output_dir, scan.entities, **name)
+            for scan in self.scans
+        }
 
     def _provenance(self) -> dict:
         model = self.settings.model
