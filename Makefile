@@ -40,5 +40,5 @@ $(STAMP): setup.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
-	rm -rf demo
+	rm -rf "$(OUTPUT)"
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

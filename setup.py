@@ -28,6 +28,7 @@ TEST = [
     "hypothesis>=6.100",
     "monai>=1.4",
     "pytest>=8.0",
+    "scikit-learn>=1.3",
     "setuptools>=77",
 ]
 

@@ -13,7 +13,7 @@ from vxmprep.config import DEFAULT_ATLAS
 from vxmprep.preparation.brain import already_stripped, deepbet_mask, stripped_mask
 from vxmprep.spatial.files import checksum
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.images import like, load
+from vxmprep.spatial.images import like, load, load_scan
 from vxmprep.spatial.resample import resample
 
 WAYS_OUT = (
@@ -153,7 +153,7 @@ def prepare_atlas(atlas: Atlas) -> PreparedAtlas:
     from vxmprep.preparation.conform import conform
     from vxmprep.spatial.grid import network_grid
 
-    image = load(atlas.image)
+    image = load_scan(atlas.image)
     if atlas.mask is not None:
         mask = like(np.asarray(load(atlas.mask).dataobj) > 0.5, image)
     elif already_stripped(image):
@@ -164,9 +164,7 @@ def prepare_atlas(atlas: Atlas) -> PreparedAtlas:
     labels = None
     if atlas.labels is not None:
         own = load(atlas.labels, np.int32)
-        labels = resample(
-            like(own.get_fdata().astype(np.int16), own), Grid.of(image), np.eye(4), nearest=True
-        )
+        labels = resample(own, Grid.of(image), np.eye(4), nearest=True)
     grid = network_grid(mask)
     inside = resample(mask, grid, np.eye(4), nearest=True)
     return PreparedAtlas(brain, mask, labels, conform(image, mask, grid, np.eye(4)), inside)

@@ -16,6 +16,10 @@ PROGRAMS = {"synthstrip": "mri_synthstrip", "bet": "bet"}
 """Skull-strips that need a program of somebody else."""
 
 
+class UsageError(ValueError):
+    """Settings that cannot be met; the message is one line for the user."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a user asks for in one run; see ``vxmprep --help`` for the meaning of each."""

@@ -35,7 +35,7 @@ class Registration:
     inverse : (X, Y, Z, 3) float32 array
         RAS mm; inverts `forward` as stored.
     residual_p99, residual_max : float
-        What forward after inverse leaves, mm.
+        What forward after inverse leaves at the voxels of the brain, mm, as stored.
     similarity : tuple of float
         Mean squared local correlation at the first and the last iteration of the finest level
         that ran; empty without refinement.
@@ -93,6 +93,7 @@ def register(
     *,
     model: str | Path | None = None,
     iterations: int,
+    atlas_to_scan: np.ndarray | None = None,
     device: str = "auto",
 ) -> Registration:
     """Register a scan to an atlas, both on the network's grid.
@@ -107,6 +108,8 @@ def register(
         Checkpoint of a VoxelMorph network; without one the refinement starts from zero.
     iterations : int
         Iterations of the refinement over all its levels; 0 leaves the network's field alone.
+    atlas_to_scan : (4, 4) array, optional
+        The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -117,6 +120,7 @@ def register(
     """
     import torch
 
+    from vxmprep.morph.field import compose
     from vxmprep.morph.inverse import extend, invert_between
     from vxmprep.morph.pyramid import halve_mask
     from vxmprep.morph.refine import refine, schedule
@@ -125,19 +129,25 @@ def register(
     scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
     brain = _tensor(mask, where) > 0
     start = None if model is None else _predict(model, scan, atlas)
-    field, what = refine(scan, atlas, brain, start=start, iterations=schedule(iterations))
+    to_grid = Grid.of(fixed).affine[:3, :3]
+    matrix = np.eye(3) if atlas_to_scan is None else atlas_to_scan[:3, :3]
+    linear = torch.from_numpy(np.linalg.inv(to_grid) @ matrix @ to_grid)
+    count = schedule(iterations)
+    field, what = refine(scan, atlas, brain, start=start, iterations=count, linear=linear)
     margin = MARGIN_MM // 2
+    near_brain = halve_mask(brain.float()) > 0
     grid = Grid.of(fixed).halved().padded(margin)
-    forward = _rounded(extend(field, halve_mask(brain.float()) > 0, margin), grid)
-    inverse = invert_between(forward)
-    size = float(grid.spacing[0])
+    forward = _rounded(extend(field, near_brain, margin, linear=linear), grid)
+    inverse = _rounded(invert_between(forward).displacement, grid)
+    left = compose(forward, inverse).norm(dim=1, keepdim=True) * float(grid.spacing[0])
+    left = left[torch.nn.functional.pad(near_brain, [margin] * 6)].cpu().numpy()
     ran = [values for values in what.similarity if values]
     return Registration(
         grid,
         _millimetres(forward, grid),
-        _millimetres(_rounded(inverse.displacement, grid), grid),
-        inverse.p99 * size,
-        inverse.largest * size,
+        _millimetres(inverse, grid),
+        float(np.percentile(left, 99)),
+        float(left.max()),
         (ran[-1][0], ran[-1][-1]) if ran else (),
         what.repaired,
     )

@@ -187,3 +187,12 @@ def test_a_flawed_description_does_no_harm(text, tmp_path):
     root = make(tmp_path / "bids", "sub-01/anat/sub-01_T1w.nii.gz")
     (root / "dataset_description.json").write_text(text)
     assert len(find_scans(root)) == 1
+
+
+def test_scans_whose_results_would_overwrite_each_other_are_refused(tmp_path):
+    root = make(
+        tmp_path / "bids",
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
+    )
+    assert "same BIDS entities" in complaint(root)

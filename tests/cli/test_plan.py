@@ -7,11 +7,14 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+import torch
 
 from vxmprep.atlas import AtlasError
 from vxmprep.bids.dataset import DatasetError, Scan
 from vxmprep.cli.plan import branch_name, make_plan
-from vxmprep.config import Settings
+from vxmprep.config import Settings, UsageError
+from vxmprep.morph.checkpoint import save_checkpoint
+from vxmprep.morph.network import VxmNet
 
 
 @pytest.fixture
@@ -155,7 +158,7 @@ def test_the_branch_of_a_scan_has_a_name_that_nipype_takes():
 
 def test_the_graph_has_a_branch_per_scan_with_the_settings(settings_of, tmp_path):
     model = tmp_path / "net.pt"
-    model.write_bytes(b"weights")
+    save_checkpoint(VxmNet(encoder=(2, 2), decoder=(2, 2, 2)), model)
     settings = settings_of(n4=False, refine_iterations=7, device="cpu", model=model)
     graph = make_plan(settings).graph()
     names = graph.list_node_names()
@@ -168,6 +171,20 @@ def test_the_graph_has_a_branch_per_scan_with_the_settings(settings_of, tmp_path
     common = graph.get_node("sub_01_wf.save").inputs.common
     assert common["Settings"]["BiasCorrection"] == "none"
     assert common["Model"] == {
-        "File": "net.pt", "SHA256": hashlib.sha256(b"weights").hexdigest()
+        "File": "net.pt", "SHA256": hashlib.sha256(model.read_bytes()).hexdigest()
     }  # fmt: skip
     assert "approximate" in graph.get_node("sub_01_wf.evaluation_wf.evaluate").inputs.reference
+
+
+def test_a_model_file_that_is_none_is_refused_before_any_work(settings_of, tmp_path):
+    model = tmp_path / "net.pt"
+    model.write_bytes(b"weights")
+    with pytest.raises(UsageError, match="not a checkpoint"):
+        make_plan(settings_of(model=model))
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_any_work(settings_of):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UsageError, match="sees no GPU"):
+        make_plan(settings_of(device="cuda"))

@@ -31,14 +31,20 @@ def test_a_segmentation_of_another_place_is_refused(labels, mask):
     shifted = nb.Nifti1Image(
         np.asarray(labels.dataobj), from_matvec(np.eye(3), [0, 60.0, 30.0]) @ labels.affine
     )
-    assert "overlaps" in misplaced(shifted, mask)
+    assert "lies in the scan's brain" in misplaced(shifted, mask)
+
+
+def test_a_segmentation_two_centimetres_off_is_refused(labels, mask):
+    shift = from_matvec(np.eye(3), [0, 20.0, 0])
+    shifted = nb.Nifti1Image(np.asarray(labels.dataobj), shift @ labels.affine)
+    assert misplaced(shifted, mask) is not None
 
 
 def test_a_segmentation_far_away_is_refused(labels, mask):
     shifted = nb.Nifti1Image(
         np.asarray(labels.dataobj), from_matvec(np.eye(3), [900.0, 0, 0]) @ labels.affine
     )
-    assert "0.00" in misplaced(shifted, mask)
+    assert "only 0%" in misplaced(shifted, mask)
 
 
 def test_tissue_classes_are_refused(labels, mask):

@@ -114,6 +114,7 @@ def find_scans(
         for below, path in relative.items()
         if below.parts[0].startswith("sub-") and below.parts[-2] == "anat"
     ]
+    _refuse_twins(scans)
     if not scans:
         raise DatasetError(
             f"{bids_dir}: no T1w scan found (sub-*/[ses-*/]anat/*_T1w.nii.gz); check the folder"
@@ -124,6 +125,18 @@ def find_scans(
         chosen = _known(sessions, "ses-", {s.session for s in scans}, bids_dir)
         scans = [scan for scan in scans if scan.session in chosen]
     return sorted(scans, key=lambda scan: scan.stem)
+
+
+def _refuse_twins(scans: list[Scan]) -> None:
+    """Refuse scans whose derivatives would have the same names."""
+    seen: dict[tuple, Scan] = {}
+    for scan in sorted(scans, key=lambda scan: scan.path):
+        twin = seen.setdefault(scan.entities, scan)
+        if twin is not scan:
+            raise DatasetError(
+                f"{scan.path}: has the same BIDS entities as {twin.path.name}, so their results "
+                "would overwrite each other; is this a folder of derivatives?"
+            )
 
 
 def _known(asked: Sequence[str], prefix: str, known: set[str], bids_dir: Path) -> set[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import vxmprep
 from vxmprep.bids.names import derivative_path
+from vxmprep.config import UsageError
 from vxmprep.evaluation.labels import table
 from vxmprep.spatial.files import replacing
 
@@ -51,7 +53,13 @@ def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
         Root of the derivatives, made if it is not there.
     bids_dir : path
         The dataset that is processed.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds another dataset.
     """
+    _refuse_other_datasets(output_dir)
     description = {
         "Name": "vxmprep: brain MRI registered to an atlas",
         "BIDSVersion": "1.10.0",
@@ -65,6 +73,19 @@ def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
     write_text(output_dir / "README", README.format(version=vxmprep.__version__))
     rows = [f"{label.index}\t{label.name}\t{label.color}" for label in table().values()]
     write_text(output_dir / "desc-aseg_dseg.tsv", "\n".join(["index\tname\tcolor", *rows]) + "\n")
+
+
+def _refuse_other_datasets(output_dir: Path) -> None:
+    path = output_dir / "dataset_description.json"
+    if not path.is_file():
+        return
+    try:
+        makers = json.loads(path.read_text(encoding="utf-8")).get("GeneratedBy", [])
+        ours = any(maker.get("Name") == "vxmprep" for maker in makers)
+    except (ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise UsageError(f"{output_dir}: holds another dataset; give a folder of its own")
 
 
 @dataclass(frozen=True)
@@ -113,7 +134,7 @@ class ScanWriter:
         """Write a file as it is under its BIDS name, with a sidecar if there is metadata."""
         path = self._path(**name)
         with replacing(path) as temporary:
-            temporary.write_bytes(Path(source).read_bytes())
+            shutil.copyfile(source, temporary)
         return path if metadata is None else self._with_sidecar(path, metadata)
 
     def _path(self, **name: str) -> Path:

@@ -1,9 +1,7 @@
 """``vxmprep-demo``: simulated subjects, registered from start to end and judged by the truth."""
 
-import argparse
 import csv
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.config import DEFAULT_ATLAS
+from vxmprep.cli.parser import Parser, count, positive
+from vxmprep.config import DEFAULT_ATLAS, available_processors
 from vxmprep.evaluation.labels import VXM30
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ class Score:
     error_mm: float
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Describe the command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vxmprep-demo",
         description="Make a BIDS dataset of simulated subjects from the default atlas, run "
         "vxmprep on it, and compare the result with the known deformation. Needs no network, no "
@@ -93,21 +92,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where all of it goes")
     parser.add_argument(
-        "--subjects", type=_positive, default=3, metavar="N", help="how many (default: 3)"
+        "--subjects", type=positive, default=3, metavar="N", help="how many (default: 3)"
     )
     parser.add_argument(
-        "--seed", type=_count, default=1, help="other seeds give other subjects (default: 1)"
+        "--seed", type=count, default=1, help="other seeds give other subjects (default: 1)"
     )
     parser.add_argument(
         "--nprocs",
-        type=_positive,
-        default=os.cpu_count() or 1,
+        type=positive,
+        default=available_processors(),
         metavar="N",
         help="processors to use (default: all)",
     )
     parser.add_argument(
         "--refine-iterations",
-        type=_count,
+        type=count,
         metavar="N",
         help="steps of the refinement; fewer are faster and less exact (default: vxmprep's own)",
     )
@@ -279,19 +278,6 @@ def _row(name: str, one: Score) -> str:
 def _mean(values: Sequence[float]) -> float:
     """Average numbers; not a number where there is none."""
     return sum(values) / len(values) if values else float("nan")
-
-
-def _positive(text: str) -> int:
-    """Read a whole number of 1 or more."""
-    return _count(text, least=1)
-
-
-def _count(text: str, *, least: int = 0) -> int:
-    """Read a whole number that is not too small."""
-    number = int(text)
-    if number < least:
-        raise argparse.ArgumentTypeError(f"{number} is less than {least}")
-    return number
 
 
 if __name__ == "__main__":

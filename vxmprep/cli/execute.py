@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -18,6 +19,8 @@ from vxmprep.cli.plan import Plan, branch_name
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
     from nipype.pipeline.plugins.base import PluginBase
+
+    from vxmprep.config import Settings
 
 LAST_STEP = "save"
 
@@ -74,7 +77,9 @@ class Progress:
         record = {"scan": stem, "status": "done", "flags": flags, "seconds": steps}
         write_json(self.logs / f"{stem}_T1w.json", record)
         shutil.rmtree(self.folder / branch, ignore_errors=True)
-        say(f"{stem}: done, {len(self.done)} of {len(self.stems)} ({sum(steps.values()):.0f} s)")
+        began = min(t for name, t in self.started.items() if name.split(".")[1] == branch)
+        took = time.monotonic() - began
+        say(f"{stem}: done, {len(self.done)} of {len(self.stems)} ({took:.0f} s)")
         for flag in flags:
             say(f"{stem}: CHECK {flag}")
 
@@ -96,12 +101,20 @@ def execute(plan: Plan) -> int:
     logs = settings.output_dir / "logs"
     crashes = logs / "crashes" / time.strftime("%Y%m%d-%H%M%S")
     graph = plan.graph()
-    graph.base_dir = str(settings.work_dir)
+    base = settings.work_dir / _run_name(plan)
+    graph.base_dir = str(base)
+    _fit(graph, settings)
     _configure(graph, logs, crashes, stop=settings.stop_on_first_crash)
     stems = {branch_name(scan): scan.stem for scan in plan.scans}
-    folder = settings.work_dir / graph.name
+    folder = base / graph.name
+    for stem in stems.values():
+        (logs / f"{stem}_T1w.json").unlink(missing_ok=True)
     progress = Progress(stems, plan.metrics_files(), folder, logs, settings.verbose > 0)
-    say(f"{len(stems)} T1w scans to {plan.atlas.name}, {settings.nprocs} processors")
+    segmented = sum(branch["segmentation"] is not None for branch in plan.branches.values())
+    say(
+        f"T1w scans: {len(stems)}, with a segmentation: {segmented}; atlas: {plan.atlas.name}; "
+        f"processors: {settings.nprocs}"
+    )
     try:
         graph.run(plugin=_plugin(plan, progress))
     except Exception as error:
@@ -113,9 +126,12 @@ def execute(plan: Plan) -> int:
     missing = [stem for stem in stems.values() if stem not in progress.done]
     for stem in missing:
         cause, file = failures.get(stem) or failures.get("", ("not reached", crashes))
+        record = {"scan": stem, "status": "failed", "cause": cause, "crash": file.name}
+        write_json(logs / f"{stem}_T1w.json", record)
         print(f"FAILED {stem}: {cause}\n       {file}", file=sys.stderr)
     if not missing:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(base, ignore_errors=True)
+        crashes.rmdir()
     say(f"{len(progress.done)} done, {len(missing)} failed; see {settings.output_dir}")
     return 1 if missing else 0
 
@@ -127,8 +143,8 @@ def read_crashes(folder: Path, stems: dict[str, str]) -> dict[str, tuple[str, Pa
         text = file.read_text(encoding="utf-8", errors="replace")
         node = re.search(r"^Node: (\S+)", text, flags=re.MULTILINE)
         branch = node.group(1).split(".")[1] if node else ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        cause = re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if lines else "no message"
+        errors = re.findall(r"^\s*[\w.]+(?:Error|Exception): (.+)$", text, flags=re.MULTILINE)
+        cause = errors[-1].strip() if errors else "no message"
         found.setdefault(stems.get(branch, ""), (cause, file))
     return found
 
@@ -151,18 +167,37 @@ def _configure(graph: pe.Workflow, logs: Path, crashes: Path, *, stop: bool) -> 
         logger.handlers, logger.propagate = [handler], False
 
 
-def _plugin(plan: Plan, progress: Progress) -> PluginBase:
-    """Choose how nodes run: here one after another, or in worker processes."""
-    from nipype.pipeline.plugins.linear import LinearPlugin
+def _run_name(plan: Plan) -> str:
+    """Name the run's folder by what it works on: runs of other scans must not meet in it."""
+    settings = plan.settings
+    parts = [str(settings.bids_dir), str(settings.output_dir), *plan.branches]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
+
+def _fit(graph: pe.Workflow, settings: Settings) -> None:
+    """Let every node run within what there is, if only by itself."""
+    memory = _memory_gb(settings)
+    for name in graph.list_node_names():
+        node = graph.get_node(name)
+        node.n_procs = min(node.n_procs or 1, settings.nprocs)
+        node._mem_gb = min(node.mem_gb, memory)
+
+
+def _memory_gb(settings: Settings) -> float:
+    from nipype.utils.profiler import get_system_total_memory_gb
+
+    given = settings.mem_mb
+    return given / 1024 if given else 0.9 * get_system_total_memory_gb()
+
+
+def _plugin(plan: Plan, progress: Progress) -> PluginBase:
     from vxmprep.cli.scheduling import ScanByScan
 
-    settings = plan.settings
-    arguments = {"status_callback": progress}
-    if settings.nprocs == 1:
-        return LinearPlugin(plugin_args=arguments)
-    # Forking a process in which torch has started threads can block for ever.
-    arguments |= {"n_procs": settings.nprocs, "mp_context": "forkserver"}
-    if settings.mem_mb:
-        arguments["memory_gb"] = settings.mem_mb / 1024
+    arguments = {
+        "status_callback": progress,
+        "n_procs": plan.settings.nprocs,
+        "memory_gb": _memory_gb(plan.settings),
+        # Forking a process in which torch has started threads can block for ever.
+        "mp_context": "forkserver",
+    }
     return ScanByScan(plugin_args=arguments)

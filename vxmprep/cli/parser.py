@@ -30,7 +30,9 @@ example:
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
     def error(self, message: str) -> NoReturn:
         """Say in one line what is wrong, and where help is."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -38,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="vxmprep",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -97,6 +99,8 @@ def _problem(given: dict) -> str | None:
         return f"{output_dir}: the output cannot be the dataset itself; give another folder"
     if output_dir.is_file():
         return f"{output_dir}: a file; the output is a folder"
+    if given["work_dir"].is_file():
+        return f"--work-dir {given['work_dir']}: a file; give a folder"
     if given["fs_subjects_dir"] is not None and not given["fs_subjects_dir"].is_dir():
         return f"--fs-subjects-dir {given['fs_subjects_dir']}: no such folder"
     for path in given["derivatives"]:
@@ -117,14 +121,16 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--participant-label",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="LABEL",
         help="participants to process, with or without sub- (default: all)",
     )
     group.add_argument(
         "--session-label",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="LABEL",
         help="sessions to process, with or without ses- (default: all)",
     )
@@ -132,8 +138,9 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "-d",
         "--derivatives",
         nargs="+",
+        action="extend",
         type=_named_path,
-        default=(),
+        default=[],
         metavar="NAME=PATH",
         help="derivatives of other programs: brain masks (desc-brain_mask) and segmentations "
         "(desc-aseg_dseg) of the scans",
@@ -155,7 +162,12 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help=f"{DEFAULT_ATLAS} (comes along), fsaverage (from the FreeSurfer directory), another "
         "TemplateFlow template as NAME:cohort-1:res-1, or an image file (default: %(default)s)",
     )
-    group.add_argument("--atlas-name", metavar="NAME", help="label of its space- entity")
+    group.add_argument(
+        "--atlas-name",
+        type=_label,
+        metavar="NAME",
+        help="label of its space- entity: letters and digits",
+    )
     group.add_argument(
         "--atlas-labels", type=Path, metavar="FILE", help="FreeSurfer-numbered labels of the atlas"
     )
@@ -181,7 +193,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--refine-iterations",
-        type=_count,
+        type=count,
         default=DEFAULT_ITERATIONS,
         metavar="N",
         help="iterations of the instance-specific optimisation, 0 = off (default: %(default)s)",
@@ -206,20 +218,20 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--nprocs",
-        type=_positive,
+        type=positive,
         default=available_processors(),
         metavar="N",
         help="processors to use (default: all, here %(default)s)",
     )
     group.add_argument(
         "--omp-nthreads",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="processors per scan (default: one, more where there are fewer scans than "
         "processors)",
     )
     group.add_argument(
-        "--mem-mb", type=_positive, metavar="MB", help="memory to use (default: 90 %% of it)"
+        "--mem-mb", type=positive, metavar="MB", help="memory to use (default: 90 %% of it)"
     )
     group.add_argument(
         "--stop-on-first-crash", action="store_true", help="end when the first scan fails"
@@ -230,17 +242,25 @@ def _named_path(text: str) -> Path:
     return Path(text.split("=", 1)[-1])
 
 
+def _label(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]+", text):
+        raise argparse.ArgumentTypeError(f"{text} is not letters and digits only")
+    return text
+
+
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text} is not auto, cpu, cuda or cuda:N")
     return text
 
 
-def _positive(text: str) -> int:
-    return _count(text, least=1)
+def positive(text: str) -> int:
+    """Read a whole number of 1 or more."""
+    return count(text, least=1)
 
 
-def _count(text: str, *, least: int = 0) -> int:
+def count(text: str, *, least: int = 0) -> int:
+    """Read a whole number that is not too small."""
     try:
         number = int(text)
     except ValueError:

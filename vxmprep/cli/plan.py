@@ -10,12 +10,12 @@ import nibabel as nb
 import numpy as np
 
 import vxmprep
-from vxmprep.atlas import Atlas, find_atlas
+from vxmprep.atlas import Atlas, AtlasError, find_atlas
 from vxmprep.bids.dataset import DatasetError, Scan, find_scans
 from vxmprep.bids.derivatives import source_uri
 from vxmprep.bids.names import METRICS, derivative_path
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
-from vxmprep.config import Settings
+from vxmprep.config import Settings, UsageError
 from vxmprep.spatial.files import checksum
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def make_plan(settings: Settings) -> Plan:
         labels=settings.atlas_labels,
         freesurfer_dir=freesurfer,
     )
+    _check(settings, atlas)
     scans = find_scans(
         settings.bids_dir,
         participants=settings.participant_label,
@@ -175,6 +176,28 @@ def _gigabytes(path: Path) -> float:
         return float(np.prod(nb.load(path).shape) * 4 / 2**30)
     except Exception:
         return 0.1  # the scan's own branch will say what is wrong with it
+
+
+def _check(settings: Settings, atlas: Atlas) -> None:
+    """Look at what every scan needs, before any work starts."""
+    try:
+        nb.load(atlas.image)
+    except Exception as error:
+        raise AtlasError(f"--atlas {atlas.image}: cannot be read as an image") from error
+    if settings.device.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError(
+                f"--device {settings.device}: torch sees no GPU here; use --device auto or cpu"
+            )
+    if settings.model is not None:
+        from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint
+
+        try:
+            load_checkpoint(settings.model)
+        except CheckpointError as error:
+            raise UsageError(f"--model {error}") from error
 
 
 def _device(name: str) -> str:

@@ -33,23 +33,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(leave.code or 0)
     from vxmprep.atlas import AtlasError
     from vxmprep.bids.dataset import DatasetError
+    from vxmprep.config import UsageError
 
+    bad_input = (AtlasError, DatasetError, UsageError, PermissionError)
     try:
         return _run(settings)
-    except (AtlasError, DatasetError) as error:
+    except (*bad_input, NotADirectoryError) as error:
         print(f"vxmprep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("vxmprep: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def _run(settings: Settings) -> int:
     from vxmprep.cli.plan import make_plan
 
     plan = make_plan(settings)
-    set_environment(settings.work_dir, plan.threads)
     from vxmprep.bids.derivatives import describe_dataset
-    from vxmprep.cli.execute import execute
 
     describe_dataset(settings.output_dir, settings.bids_dir)
+    set_environment(settings.work_dir, plan.threads)
+    from vxmprep.cli.execute import execute
+
     return execute(plan)
 
 
@@ -59,15 +65,15 @@ def set_environment(work_dir: Path, threads: int) -> None:
     Parameters
     ----------
     work_dir : Path
-        Holds nipype's configuration, so that workers say nothing but warnings and nothing is
-        written to the home folder.
+        Holds nipype's configuration, so that workers say nothing (failures are told at the end)
+        and nothing is written to the home folder.
     threads : int
         Processor threads of one worker.
     """
     folder = work_dir / "nipype"
     folder.mkdir(parents=True, exist_ok=True)
     levels = ("workflow_level", "interface_level", "utils_level")
-    lines = ["[logging]", *(f"{level} = WARNING" for level in levels), ""]
+    lines = ["[logging]", *(f"{level} = CRITICAL" for level in levels), ""]
     (folder / "nipype.cfg").write_text("\n".join(lines), encoding="utf-8")
     os.environ["NIPYPE_CONFIG_DIR"] = str(folder)
     os.environ["NIPYPE_NO_ET"] = "1"

@@ -81,7 +81,7 @@ class EvaluateRegistration(SimpleInterface):
         names = ("atlas_labels", "affine_labels", "full_labels")
         rows, overlap = [], {}
         if all(isdefined(getattr(self.inputs, name)) for name in names):
-            maps = [np.asarray(load(getattr(self.inputs, n), np.int16).dataobj) for n in names]
+            maps = [np.asarray(load(getattr(self.inputs, n), np.int32).dataobj) for n in names]
             rows, overlap = dice_table(*maps, reference=self.inputs.reference)
         sections = {
             name: json.loads(Path(path).read_text(encoding="utf-8"))

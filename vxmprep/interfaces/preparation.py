@@ -48,11 +48,11 @@ class SkullStrip(SimpleInterface):
 
     def _run_interface(self, runtime):
         from vxmprep.preparation.brain import brain_mask
-        from vxmprep.spatial.images import load, save
+        from vxmprep.spatial.images import load, load_scan, save
 
         given = self.inputs.mask_file
         mask, method = brain_mask(
-            load(self.inputs.in_file),
+            load_scan(self.inputs.in_file),
             self.inputs.method,
             given=load(given) if isdefined(given) else None,
             use_gpu=self.inputs.use_gpu,

@@ -48,17 +48,19 @@ class Register(SimpleInterface):
 
         if isdefined(self.inputs.num_threads):
             torch.set_num_threads(self.inputs.num_threads)
+        affine = read_affine(self.inputs.affine_file)
         found = register(
             load(self.inputs.moving),
             load(self.inputs.fixed),
             load(self.inputs.mask),
             model=self.inputs.model if isdefined(self.inputs.model) else None,
             iterations=self.inputs.iterations,
+            atlas_to_scan=affine,
             device=self.inputs.device,
         )
         names = {"forward": "forward.h5", "inverse": "inverse.h5", "summary_file": "register.json"}
         paths = {key: Path(runtime.cwd) / name for key, name in names.items()}
-        found.write(read_affine(self.inputs.affine_file), paths["forward"], paths["inverse"])
+        found.write(affine, paths["forward"], paths["inverse"])
         paths["summary_file"].write_text(json.dumps(found.summary()), encoding="utf-8")
         self._results.update({key: str(path) for key, path in paths.items()})
         return runtime

@@ -39,7 +39,7 @@ class ApplyTransform(SimpleInterface):
 
         nearest = self.inputs.interpolation == "nearest"
         warped = resample(
-            load(self.inputs.in_file, np.int16 if nearest else np.float32),
+            load(self.inputs.in_file, np.int32 if nearest else np.float32),
             Grid.of(load(self.inputs.reference)),
             read_transform(self.inputs.transform),
             nearest=nearest,
@@ -72,15 +72,19 @@ class CarryLabels(SimpleInterface):
 
         from vxmprep.preparation.segmentation import misplaced
         from vxmprep.spatial.grid import Grid
-        from vxmprep.spatial.images import load, save
+        from vxmprep.spatial.images import ImageError, load, save
         from vxmprep.spatial.itk import affine_members, read_transform
         from vxmprep.spatial.resample import resample
 
         self._results["flags"] = []
         if not isdefined(self.inputs.labels_file):
             return runtime
-        labels = load(self.inputs.labels_file, np.int16)
-        reason = misplaced(labels, load(self.inputs.mask_file))
+        try:
+            labels = load(self.inputs.labels_file, np.int32)
+            reason = misplaced(labels, load(self.inputs.mask_file))
+        except ImageError as error:
+            self._results["flags"] = [str(error)]
+            return runtime
         if reason:
             self._results["flags"] = [f"{self.inputs.labels_file}: {reason}"]
             return runtime

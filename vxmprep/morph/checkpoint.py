@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 
-from vxmprep.morph.network import DECODER, ENCODER, VxmNet
+from vxmprep.morph.network import VxmNet
 
 FORMAT = "vxmprep checkpoint 1"
+
+BROKEN = (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError)
+"""What reading and building a network can raise on a file that is something else."""
 
 
 class CheckpointError(ValueError):
@@ -59,15 +62,15 @@ def load_checkpoint(path: str | Path) -> VxmNet:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of vxmprep") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of vxmprep")
-    network = VxmNet(
-        content.get("encoder", ENCODER),
-        content.get("decoder", DECODER),
-        dims=content["dims"],
-        half_resolution=content["half_resolution"],
-    )
-    network.load_state_dict(content["weights"])
+        if content["format"] != FORMAT:
+            raise ValueError(content["format"])
+        network = VxmNet(
+            content["encoder"],
+            content["decoder"],
+            dims=content["dims"],
+            half_resolution=content["half_resolution"],
+        )
+        network.load_state_dict(content["weights"])
+    except (*BROKEN, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of vxmprep, or a broken one") from error
     return network.eval()

@@ -22,7 +22,12 @@ LEAST_MIRRORED = 0.02
 
 
 @torch.no_grad()
-def unfold(state: torch.Tensor, mask: torch.Tensor, rounds: int = 40) -> tuple[torch.Tensor, int]:
+def unfold(
+    state: torch.Tensor,
+    mask: torch.Tensor,
+    linear: torch.Tensor | None = None,
+    rounds: int = 40,
+) -> tuple[torch.Tensor, int]:
     """Smooth a field at the voxels where its interpolation is too tight, until there is none.
 
     Parameters
@@ -31,6 +36,9 @@ def unfold(state: torch.Tensor, mask: torch.Tensor, rounds: int = 40) -> tuple[t
         Field on the state grid, ``(1, 3, x, y, z)``, voxels of that grid.
     mask
         Where to look, on the images' grid, ``(1, 1, X, Y, Z)`` bool.
+    linear
+        Matrix ``(3, 3)`` of the affine that the field is followed by, in the axes of the grid;
+        the identity by default.
     rounds
         Upper bound on the repetitions; each smooths a little more than the last.
 
@@ -47,7 +55,7 @@ def unfold(state: torch.Tensor, mask: torch.Tensor, rounds: int = 40) -> tuple[t
         # Only what the last round changed can still be too tight.
         part = state[(..., *window)]
         looked_at = mask[(..., *(slice(2 * w.start, 2 * w.stop - 1) for w in window))]
-        bad = (slack(to_image_grid(part, looked_at.shape[2:])) < 0) & looked_at
+        bad = (slack(to_image_grid(part, looked_at.shape[2:]), linear) < 0) & looked_at
         # At a window's edge derivatives are one-sided; nothing changed there.
         bad = functional.pad(bad[..., 2:-2, 2:-2, 2:-2], [2] * 6)
         found = found or int(bad.sum())
@@ -74,17 +82,30 @@ def _around(
     )
 
 
-def slack(displacement: torch.Tensor) -> torch.Tensor:
+def slack(displacement: torch.Tensor, linear: torch.Tensor | None = None) -> torch.Tensor:
     """Give how far the determinants of a map are above their limits, ``(1, 1, X, Y, Z)``.
 
     Parameters
     ----------
     displacement
         Field ``(1, 3, X, Y, Z)`` in voxels of its grid.
+    linear
+        Matrix ``(3, 3)`` of the affine that follows, in the axes of the grid. The mirrored
+        determinant is that of the whole map, which is what users feed to ITK's filter.
     """
-    (a, b, c), (d, e, f), (g, h, i) = jacobian(displacement)
-    plain = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) - LEAST
-    # The derivatives of u along x and y change their sign; 1 + u' becomes 1 - u'.
-    a, e = 2 - a, 2 - e
-    mirrored = a * (e * i + f * h) - b * (d * i - f * g) + c * (d * h + e * g)
+    rows = jacobian(displacement)
+    plain = _determinant(rows) - LEAST
+    if linear is not None:
+        rows = [
+            [sum(float(linear[i, k]) * rows[k][j] for k in range(3)) for j in range(3)]
+            for i in range(3)
+        ]
+    # The derivatives of the displacement along x and y change their sign: 1 + u' is 1 - u'.
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    mirrored = _determinant([[2 - a, -b, c], [-d, 2 - e, f], [-g, -h, i]])
     return torch.minimum(plain, mirrored - LEAST_MIRRORED)[:, None]
+
+
+def _determinant(rows: list[list[torch.Tensor]]) -> torch.Tensor:
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)

@@ -186,7 +186,11 @@ def _newton_step(derivatives: torch.Tensor, miss: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def extend(
-    displacement: torch.Tensor, mask: torch.Tensor, margin: int = 12, dilation: int = 2
+    displacement: torch.Tensor,
+    mask: torch.Tensor,
+    margin: int,
+    dilation: int = 2,
+    linear: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Pad a field's grid and let the field fade harmonically from the brain to zero at the border.
 
@@ -203,6 +207,8 @@ def extend(
         Voxels added on every side: voxel p of the field is voxel p + margin of the result.
     dilation
         Voxels around the mask where the field is also kept.
+    linear
+        Matrix of the affine that follows, see `unfold`.
 
     Returns
     -------
@@ -219,7 +225,7 @@ def extend(
     everywhere = torch.ones(
         (1, 1, *(2 * size - 2 for size in extended.shape[2:])), dtype=torch.bool
     )
-    return unfold(extended, everywhere.to(extended.device))[0]
+    return unfold(extended, everywhere.to(extended.device), linear)[0]
 
 
 def _membrane(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -114,6 +114,7 @@ def refine(
     *,
     start: torch.Tensor | None = None,
     iterations: Sequence[int] = DEFAULT_ITERATIONS,
+    linear: torch.Tensor | None = None,
     tuning: Tuning | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[torch.Tensor, Refinement]:
@@ -134,6 +135,9 @@ def refine(
         at a spacing change what that spacing can hold and keep the rest.
     iterations
         Iterations at spacings of 4, 2 and 1 voxels. All 0: `start` comes back on the state grid.
+    linear
+        Matrix ``(3, 3)`` of the affine that follows, in the axes of the images' grid; see
+        `vxmprep.morph.fold.unfold`.
     tuning
         Numbers of the optimisation.
     progress
@@ -171,7 +175,7 @@ def refine(
             core, values = _run_level(core, images[spacing], spacing, count, level, tuning, report)
         similarity.append(values)
         seconds.append(time.perf_counter() - began)
-    core, repaired = unfold(core, mask[(..., *box)])
+    core, repaired = unfold(core, mask[(..., *box)], linear)
     beyond = [
         amount
         for side, size in zip(reversed(inner), reversed(state.shape), strict=False)

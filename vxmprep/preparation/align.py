@@ -11,6 +11,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter
 
 from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.images import like
 from vxmprep.spatial.itk import from_sitk, to_sitk
 from vxmprep.spatial.resample import resample
 from vxmprep.spatial.silence import silenced
@@ -23,6 +24,9 @@ SCALES = (0.7, 1.4)
 LARGEST_SHEAR = 0.2
 LARGEST_TURN = 60.0
 """Degrees; a head in a scanner is never turned so far, a wrong header is."""
+
+DARKEST = 1e-6
+"""Intensity of the darkest voxel of a coarse brain."""
 
 TURNS = (
     np.eye(3),
@@ -141,7 +145,9 @@ def judge(
     """
     warped = np.asarray(resample(brain, Grid.of(atlas), atlas_to_scan).dataobj)
     target = np.asanyarray(atlas.dataobj)
-    inside, covered = target > 0, warped > 0
+    mask = like((np.asanyarray(brain.dataobj) > 0).astype(np.uint8), brain)
+    covered = resample(mask, Grid.of(atlas), atlas_to_scan, nearest=True)
+    inside, covered = target > 0, np.asarray(covered.dataobj) > 0
     overlap = 2 * np.count_nonzero(inside & covered) / (inside.sum() + covered.sum())
     similarity = _similarity(warped, target, inside & covered)
     matrix = atlas_to_scan[:3, :3]
@@ -173,11 +179,17 @@ def coarse(
     affine = image.affine @ nb.affines.from_matvec(np.eye(3), low)
     step = np.maximum(np.round(2.0 / grid.spacing), 1)
     smooth = sitk.DiscreteGaussian(
-        to_sitk(nb.Nifti1Image(data, affine)), variance=((step - 1.0) ** 2).tolist()
+        to_sitk(nb.Nifti1Image(data, affine)),
+        variance=((step - 1.0) ** 2).tolist(),
+        useImageSpacing=False,
     )
     shape = tuple(int(n) for n in np.ceil(np.array(data.shape) / step))
     coarser = Grid(shape, affine @ np.diag([*step, 1.0]))
-    return resample(from_sitk(smooth), coarser, np.eye(4))
+    smaller = np.asarray(resample(from_sitk(smooth), coarser, np.eye(4)).dataobj)
+    brain = nb.Nifti1Image(inside[window].astype(np.uint8), affine)
+    kept = np.asarray(resample(brain, coarser, np.eye(4), nearest=True).dataobj) > 0
+    # Above 0 in the mask, even where the scan is dark, and 0 outside of it.
+    return nb.Nifti1Image(np.where(kept, np.maximum(smaller, DARKEST), 0), coarser.affine)
 
 
 def _similarity(warped: np.ndarray, target: np.ndarray, common: np.ndarray) -> float:

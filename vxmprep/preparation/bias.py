@@ -21,7 +21,8 @@ def correct_bias(
     Parameters
     ----------
     image : image
-        Scan with or without skull; negative intensities count as 0.
+        Scan with or without skull. Where the brain holds negative intensities all are lifted by
+        the lowest of them.
     mask : image
         Brain mask on the scan's grid.
 
@@ -36,8 +37,11 @@ def correct_bias(
     """
     import SimpleITK as sitk
 
-    data = np.maximum(np.asarray(image.dataobj, dtype=np.float32), 0)
+    data = np.asarray(image.dataobj, dtype=np.float32)
     brain = np.asanyarray(mask.dataobj) > 0
+    lowest = min(float(data[brain].min()), 0.0)
+    # A scan that was standardised to mean 0 is lifted above it; the erased background stays 0.
+    data = np.where(~brain & (data == 0), np.float32(0), np.maximum(data - lowest, 0))
     scan = to_sitk(like(data, image))
     shrink = np.maximum(np.round(FIT_SPACING / Grid.of(image).spacing), 1).astype(int).tolist()
     n4 = sitk.N4BiasFieldCorrectionImageFilter()

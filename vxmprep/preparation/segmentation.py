@@ -8,8 +8,9 @@ import numpy as np
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.resample import resample
 
-LEAST_OVERLAP = 0.6
-"""Dice of segmentation and brain mask: 0.85 to 0.97 where they belong together."""
+LEAST_INSIDE = 0.93
+"""Share of the segmentation inside the brain mask: 0.99 where they belong together, 0.91 and less
+when it lies 20 mm off."""
 
 
 def misplaced(
@@ -29,11 +30,14 @@ def misplaced(
     placed = resample(labels, Grid.of(mask), np.eye(4), nearest=True)
     segmented = np.asarray(placed.dataobj) > 0
     brain = np.asanyarray(mask.dataobj) > 0
-    overlap = 2 * np.count_nonzero(segmented & brain) / (segmented.sum() + brain.sum())
-    if overlap < LEAST_OVERLAP:
+    # Not the share of what was placed: what falls outside the scan is misplaced too.
+    size = np.prod(Grid.of(labels).spacing) / np.prod(Grid.of(mask).spacing)
+    whole = np.count_nonzero(labels.dataobj) * size
+    inside = np.count_nonzero(segmented & brain) / max(whole, 1.0)
+    if inside < LEAST_INSIDE:
         return (
-            f"the segmentation overlaps the scan's brain by {overlap:.2f} only (Dice), so it is "
-            "left out; is it another scan's?"
+            f"only {inside:.0%} of the segmentation lies in the scan's brain, so it is left out; "
+            "is it another scan's?"
         )
     if len(np.unique(placed.dataobj)) <= 5:
         return (

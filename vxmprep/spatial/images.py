@@ -9,6 +9,9 @@ import numpy as np
 
 from vxmprep.spatial.files import replacing
 
+LARGEST_SHEAR = 1e-3
+"""Cosine between two axes of a grid."""
+
 
 class ImageError(ValueError):
     """A file that cannot be used as an image; the message is one line for the user."""
@@ -33,7 +36,7 @@ def load(path: str | Path, dtype: type = np.float32) -> nb.Nifti1Image:
     Raises
     ------
     ImageError
-        If the file is no image, is cut short, has no or several volumes, or holds one value only.
+        If the file is no image, is cut short, or has no or several volumes.
     """
     path = Path(path)
     try:
@@ -53,13 +56,33 @@ def load(path: str | Path, dtype: type = np.float32) -> nb.Nifti1Image:
         raise ImageError(f"{path}: expected one 3-D volume, found {shape}")
     if np.issubdtype(data.dtype, np.floating) and not np.isfinite(data).all():
         data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+    if np.issubdtype(dtype, np.integer) and np.issubdtype(data.dtype, np.floating):
+        data = np.rint(data)
+    return nb.Nifti1Image(data.astype(dtype, copy=False), image.affine)
+
+
+def load_scan(path: str | Path) -> nb.Nifti1Image:
+    """Read an image as `load` does, and refuse one that cannot be registered.
+
+    Raises
+    ------
+    ImageError
+        Also if every voxel holds the same value, or the affine holds shear, which ITK's images
+        cannot.
+    """
+    image = load(path)
+    data = np.asarray(image.dataobj)
     if data.min() == data.max():
         raise ImageError(
             f"{path}: every voxel holds {data.flat[0]:g}; there is nothing to register"
         )
-    if np.issubdtype(dtype, np.integer) and np.issubdtype(data.dtype, np.floating):
-        data = np.rint(data)
-    return nb.Nifti1Image(data.astype(dtype, copy=False), image.affine)
+    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > LARGEST_SHEAR:
+        raise ImageError(
+            f"{path}: the axes in its sform are not at right angles, which ITK cannot hold; "
+            "resample it to a grid without shear"
+        )
+    return image
 
 
 def like(data: np.ndarray, image: nb.spatialimages.SpatialImage) -> nb.Nifti1Image:
@@ -78,8 +101,8 @@ def save(image: nb.Nifti1Image, path: str | Path, *, steps: float | None = None)
     path : path
         ``.nii`` or ``.nii.gz``.
     steps : float, optional
-        Store intensities from 0 to the maximum in that many integer steps (16 bit) instead of
-        as floating point; a quarter of the size.
+        Store intensities from 0 to their 99.9th percentile in that many integer steps (16 bit)
+        instead of as floating point; a quarter of the size. Negative ones stay floating point.
 
     Returns
     -------
@@ -87,21 +110,18 @@ def save(image: nb.Nifti1Image, path: str | Path, *, steps: float | None = None)
         The file written.
     """
     data = np.asanyarray(image.dataobj)
+    whole = steps is not None and data.min() >= 0 and data.max() > 0
+    if whole:
+        # Single bright voxels, vessels or artefacts, must not cost the brain its steps.
+        slope = float(np.percentile(data[data > 0], 99.9)) / steps
+        data = np.rint(np.minimum(data / slope, np.iinfo(np.int16).max)).astype(np.int16)
     out = nb.Nifti1Image(data, None)
-    if steps is not None:
-        slope = float(max(data.max(), 0)) / steps or 1.0
-        out = nb.Nifti1Image(np.rint(np.maximum(data, 0) / slope).astype(np.int16), None)
-        out.header.set_slope_inter(slope, 0.0)
     out.header.set_xyzt_units("mm", "sec")
     out.set_sform(image.affine, code="scanner")
     out.set_qform(image.affine, code="scanner")
-    if steps is not None:
-        # nibabel recomputes the scaling of in-memory arrays: hand it raw integers and the slope.
+    if whole:
+        # nibabel chooses the scaling of floats itself; these are integers already.
         out.header["scl_slope"], out.header["scl_inter"] = slope, 0.0
     with replacing(path) as temporary:
-        _write(out, temporary)
+        out.to_filename(temporary)
     return Path(path)
-
-
-def _write(image: nb.Nifti1Image, path: Path) -> None:
-    image.to_filename(path)
