@@ -192,5 +192,8 @@ def test_a_broken_scan_fails_alone_and_is_named(run, tmp_path, capsys):
     message = capsys.readouterr().err
     assert "FAILED sub-00" in message
     assert "sub-00_T1w.nii.gz" in message
-    assert (out / "logs" / "sub-01_T1w.json").is_file()
-    assert not (out / "logs" / "sub-00_T1w.json").is_file()
+    records = {
+        name: json.loads((out / "logs" / f"{name}_T1w.json").read_text())["status"]
+        for name in ("sub-00", "sub-01")
+    }
+    assert records == {"sub-00": "failed", "sub-01": "done"}
