@@ -16,8 +16,8 @@ from vxmprep.spatial.itk import from_sitk, to_sitk
 from vxmprep.spatial.resample import resample
 from vxmprep.spatial.silence import silenced
 
-LEAST_SIMILARITY = 0.36
-"""Between what aligned scans reach (0.48 and more) and what turned ones do (at most 0.27)."""
+LEAST_SIMILARITY = 0.25
+"""Between what aligned scans reach (0.42 and more) and what turned ones do (0.08)."""
 
 LEAST_OVERLAP = 0.85
 SCALES = (0.7, 1.4)
