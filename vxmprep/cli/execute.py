@@ -131,7 +131,8 @@ def execute(plan: Plan) -> int:
         print(f"FAILED {stem}: {cause}\n       {file}", file=sys.stderr)
     if not missing:
         shutil.rmtree(base, ignore_errors=True)
-        crashes.rmdir()
+        if not any(crashes.iterdir()):
+            crashes.rmdir()
     say(f"{len(progress.done)} done, {len(missing)} failed; see {settings.output_dir}")
     return 1 if missing else 0
 
