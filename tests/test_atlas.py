@@ -1,19 +1,23 @@
 """The atlas: which files, and on which grids."""
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 import pytest
+from nibabel.affines import from_matvec
 
-import vxmprep
-from vxmprep.atlas import Atlas, AtlasError, default_files, find_atlas, prepare_atlas
+from vxmprep.atlas import (
+    Atlas,
+    AtlasError,
+    default_files,
+    find_atlas,
+    prepare_atlas,
+    read_atlas,
+)
 from vxmprep.evaluation.labels import VXM30, without_parcels
-
-PACKAGE = Path(vxmprep.__file__).resolve().parents[1]
+from vxmprep.spatial.images import ImageError
 
 
 def complaint(*args, **kwargs) -> str:
@@ -21,6 +25,34 @@ def complaint(*args, **kwargs) -> str:
         find_atlas(*args, **kwargs)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def objection(atlas: Atlas, path: Path) -> str:
+    """Give what is wrong with an atlas's voxels, without the path that starts the message."""
+    with pytest.raises(AtlasError) as caught:
+        read_atlas(atlas)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def saved(image: nb.Nifti1Image, path: Path) -> Path:
+    nb.save(image, path)
+    return path
+
+
+@pytest.fixture
+def mine(small_brain, tmp_path) -> Path:
+    return saved(small_brain, tmp_path / "mine.nii.gz")
+
+
+@pytest.fixture
+def small_labels(small_brain) -> nb.Nifti1Image:
+    """Eight blocks inside the brain."""
+    data = np.zeros(small_brain.shape, np.int16)
+    data[20:40, 20:50, 20:40] = 2 + np.indices((20, 30, 20)).sum(axis=0) // 10
+    return nb.Nifti1Image(data, small_brain.affine)
 
 
 def test_the_default_atlas_is_on_the_templates_own_grid():
@@ -39,10 +71,9 @@ def test_the_labels_of_the_default_atlas_are_marked_as_approximate():
     assert "approximate" in found.description()["LabelsNote"]
 
 
-def test_labels_of_the_user_replace_those_of_the_default_atlas(tmp_path):
-    (tmp_path / "mine.nii.gz").touch()
-    found = find_atlas(labels=tmp_path / "mine.nii.gz")
-    assert found.labels == tmp_path / "mine.nii.gz"
+def test_labels_of_the_user_replace_those_of_the_default_atlas(mine):
+    found = find_atlas(labels=mine)
+    assert found.labels == mine
     assert not found.approximate_labels
 
 
@@ -71,82 +102,130 @@ def test_fsaverage_that_is_not_there_is_refused(tmp_path):
     assert str(tmp_path) in complaint("fsaverage", freesurfer_dir=tmp_path)
 
 
-def test_an_image_of_the_user_is_an_atlas(tmp_path):
-    (tmp_path / "mine.nii.gz").touch()
-    found = find_atlas(str(tmp_path / "mine.nii.gz"), name="Mine")
-    assert found == Atlas("Mine", tmp_path / "mine.nii.gz")
+def test_an_empty_file_of_fsaverage_is_refused(tmp_path):
+    image = tmp_path / "fsaverage" / "mri" / "brain.mgz"
+    image.parent.mkdir(parents=True)
+    image.touch()
+    said = complaint("fsaverage", freesurfer_dir=tmp_path)
+    assert said.startswith(f"--atlas {image}: empty (0 bytes)")
 
 
-def test_an_image_of_the_user_needs_a_name(tmp_path):
-    (tmp_path / "mine.nii.gz").touch()
-    assert "--atlas-name" in complaint(str(tmp_path / "mine.nii.gz"))
+def test_an_image_of_the_user_is_an_atlas(mine):
+    assert find_atlas(str(mine), name="Mine") == Atlas("Mine", mine)
+
+
+def test_an_image_of_the_user_needs_a_name(mine):
+    assert "--atlas-name" in complaint(str(mine))
 
 
 @pytest.mark.parametrize("path", ["/nowhere/atlas.nii.gz", "atlas.nii", "folder/atlas", "a.mgz"])
 def test_an_image_that_is_not_there_is_refused(path):
-    assert complaint(path, name="Mine") == f"--atlas {path}: no such file"
+    said = complaint(path, name="Mine")
+    assert said.startswith(f"--atlas {Path(path).absolute()}: no such file")
+
+
+def test_an_image_that_was_not_fetched_is_refused(tmp_path):
+    (tmp_path / "a.nii.gz").symlink_to("../.git/annex/objects/0")
+    assert "datalad get" in complaint(str(tmp_path / "a.nii.gz"), name="Mine")
+
+
+def test_a_folder_is_no_atlas(tmp_path):
+    assert complaint(str(tmp_path), name="Mine").startswith(f"--atlas {tmp_path}: a folder")
+
+
+def test_a_text_is_no_atlas(tmp_path):
+    (tmp_path / "a.nii").write_text("atlas\n" * 100)
+    said = complaint(str(tmp_path / "a.nii"), name="Mine")
+    assert said.startswith(f"--atlas {tmp_path / 'a.nii'}: not a NIfTI or MGH image")
+
+
+def test_an_atlas_of_two_dimensions_is_refused(tmp_path):
+    saved(nb.Nifti1Image(np.ones((50, 50), np.int16), np.eye(4)), tmp_path / "a.nii")
+    assert "found 50x50" in complaint(str(tmp_path / "a.nii"), name="Mine")
 
 
 def test_labels_that_are_not_there_are_refused(tmp_path):
     path = tmp_path / "labels.nii.gz"
-    assert complaint(labels=path) == f"--atlas-labels {path}: no such file"
+    assert complaint(labels=path).startswith(f"--atlas-labels {path}: no such file")
 
 
-def test_a_template_that_cannot_be_had_without_a_network_is_one_clear_error(tmp_path):
-    script = (
-        "from vxmprep.atlas import AtlasError, find_atlas\n"
-        "try:\n    find_atlas('MNIPediatricAsym:cohort-1:res-1')\n"
-        "except AtlasError as error:\n    print(error)\n"
-    )
-    nowhere = "http://127.0.0.1:9"
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "TEMPLATEFLOW_HOME": str(tmp_path / "templateflow"),
-        "http_proxy": nowhere, "https_proxy": nowhere,
-        "HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere,
-    }  # fmt: skip
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env=environment, cwd=PACKAGE, capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        pytest.skip("TemplateFlow takes too long here to find out that there is no network")
-    said = done.stdout.strip().splitlines()
-    assert said, done.stderr
-    assert said[0].startswith("--atlas MNIPediatricAsym:cohort-1:res-1: TemplateFlow")
-    assert "TEMPLATEFLOW_HOME" in said[-1]
-    assert "--atlas FILE --atlas-name NAME" in said[-1]
-    assert len(said) == 1
+def test_labels_that_are_no_image_are_refused(tmp_path):
+    path = tmp_path / "labels.nii.gz"
+    path.touch()
+    assert complaint(labels=path).startswith(f"--atlas-labels {path}: empty (0 bytes)")
 
 
-def test_an_empty_placeholder_is_not_a_template(tmp_path, monkeypatch):
-    (tmp_path / "tpl.nii.gz").touch()
-    api = type("api", (), {"get": staticmethod(lambda *_, **__: tmp_path / "tpl.nii.gz")})
-    monkeypatch.setitem(sys.modules, "templateflow", type("tf", (), {"api": api}))
-    monkeypatch.setitem(sys.modules, "templateflow.api", api)
-    assert "TemplateFlow has no T1w with a brain mask" in complaint("NihPD")
+def test_a_constant_atlas_is_refused(tmp_path):
+    path = saved(nb.Nifti1Image(np.ones((50, 50, 50), np.int16), np.eye(4)), tmp_path / "a.nii")
+    assert objection(Atlas("x", path), path).startswith("every voxel holds 1")
 
 
-def test_a_template_is_asked_for_by_cohort_and_resolution(tmp_path, monkeypatch):
-    asked = []
+@pytest.mark.parametrize("step", [1, 2])
+def test_labels_in_place_of_the_image_are_refused(step, tmp_path):
+    own = nb.load(default_files()[1])
+    data = np.asarray(own.dataobj)[::step, ::step, ::step].astype(np.int32)
+    image = nb.Nifti1Image(data, own.affine @ np.diag([step, step, step, 1]))
+    path = saved(image, tmp_path / "a.nii.gz")
+    assert objection(Atlas("x", path), path).startswith("holds labels, not intensities")
 
-    def get(template, **query):
-        asked.append((template, query))
-        path = tmp_path / f"{query['suffix']}.nii.gz"
-        path.write_text("image")
-        return path
 
-    api = type("api", (), {"get": staticmethod(get)})
-    monkeypatch.setitem(sys.modules, "templateflow", type("tf", (), {"api": api}))
-    monkeypatch.setitem(sys.modules, "templateflow.api", api)
-    found = find_atlas("MNIInfant:cohort-3:res-2")
-    assert (found.image.name, found.mask.name) == ("T1w.nii.gz", "mask.nii.gz")
-    assert found.name == "MNIInfant"
-    for template, query in asked:
-        assert template == "MNIInfant"
-        assert (query["cohort"], int(query["resolution"])) == ("3", 2)
+def test_a_mask_in_place_of_the_image_is_refused(atlas, tmp_path):
+    path = saved(atlas.mask, tmp_path / "a.nii.gz")
+    assert objection(Atlas("x", path), path).startswith("holds labels, not intensities")
+
+
+def test_real_images_are_not_taken_for_labels(shared_data, freesurfer_dir):
+    scans = sorted(shared_data.glob("*/sub-*/anat/*_T1w.nii.gz"))[::23]
+    for path in [*scans, *freesurfer_dir.glob("*/mri/brain*.mgz")]:
+        image, mask, labels = read_atlas(Atlas("x", path))
+        assert image.shape == nb.load(path).shape
+        assert mask is labels is None
+
+
+def test_labels_of_another_place_are_refused(mine, small_labels, tmp_path):
+    away = from_matvec(np.eye(3), [0.0, 150.0, 0.0]) @ small_labels.affine
+    path = saved(nb.Nifti1Image(small_labels.get_fdata(), away), tmp_path / "l.nii.gz")
+    said = objection(Atlas("x", mine, None, path), path)
+    assert "of the labels lie on the atlas" in said
+    assert str(mine) in said
+
+
+def test_labels_of_fractions_are_refused(mine, small_labels, tmp_path):
+    image = nb.Nifti1Image(small_labels.get_fdata() / 3, small_labels.affine)
+    path = saved(image, tmp_path / "l.nii.gz")
+    assert "holds fractions" in objection(Atlas("x", mine, None, path), path)
+
+
+def test_labels_on_another_grid_are_brought_to_the_atlas(mine, small_labels, tmp_path):
+    path = saved(small_labels.slicer[10:, 5:, 8:], tmp_path / "l.nii.gz")
+    _, _, labels = read_atlas(Atlas("x", mine, None, path))
+    np.testing.assert_array_equal(labels.dataobj, small_labels.dataobj)
+
+
+def test_a_mask_of_another_place_is_refused(mine, small_labels, tmp_path):
+    away = from_matvec(np.eye(3), [0.0, 900.0, 0.0]) @ small_labels.affine
+    path = saved(nb.Nifti1Image(small_labels.get_fdata(), away), tmp_path / "m.nii.gz")
+    assert "does not overlap" in objection(Atlas("x", mine, path), path)
+
+
+def test_a_mask_on_another_grid_is_brought_to_the_atlas(mine, small_labels, tmp_path):
+    mask = nb.Nifti1Image((small_labels.get_fdata() > 0).astype(np.uint8), small_labels.affine)
+    path = saved(mask.slicer[10:, 5:, 8:], tmp_path / "m.nii.gz")
+    _, found, _ = read_atlas(Atlas("x", mine, path))
+    np.testing.assert_array_equal(found.dataobj, mask.dataobj)
+
+
+def test_an_atlas_without_a_brain_is_refused(tmp_path, monkeypatch):
+    def fail(image):
+        raise ImageError("deepbet finds no brain in this scan (nothing)")
+
+    monkeypatch.setattr("vxmprep.atlas.deepbet_mask", fail)
+    data = np.random.default_rng(0).normal(100, 10, size=(40, 40, 40)).astype(np.float32)
+    path = saved(nb.Nifti1Image(data, np.diag([4.0, 4.0, 4.0, 1.0])), tmp_path / "a.nii.gz")
+    with pytest.raises(AtlasError) as caught:
+        prepare_atlas(Atlas("x", path))
+    assert str(caught.value).startswith(f"{path}: deepbet finds no brain")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_prepared_atlas_is_stripped_on_its_own_grid(atlas):

@@ -10,20 +10,35 @@ import nibabel as nb
 import numpy as np
 
 from vxmprep.config import DEFAULT_ATLAS
-from vxmprep.preparation.brain import already_stripped, deepbet_mask, stripped_mask
+from vxmprep.preparation.brain import (
+    already_stripped,
+    deepbet_mask,
+    mask_on_scan,
+    stripped_mask,
+)
+from vxmprep.preparation.segmentation import load_labels
 from vxmprep.spatial.files import checksum
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.images import like, load, load_scan
+from vxmprep.spatial.images import ImageError, inspect, like, load, load_scan
 from vxmprep.spatial.resample import resample
+from vxmprep.templates import AtlasError, find_template
 
-WAYS_OUT = (
-    "fetch it where there is a network and point TEMPLATEFLOW_HOME at that cache, "
-    "or give an image with --atlas FILE --atlas-name NAME"
-)
+__all__ = [
+    "Atlas",
+    "AtlasError",
+    "PreparedAtlas",
+    "default_files",
+    "find_atlas",
+    "prepare_atlas",
+    "read_atlas",
+]
 
+MOST_EQUAL = 0.4
+"""Share of bright voxels that equal their neighbour: 0.2 and less in images of 8 bit, 0.8 in label
+maps of 1 mm, 0.55 in those of 3 mm."""
 
-class AtlasError(ValueError):
-    """An atlas that cannot be had; the message is one line for the user."""
+LEAST_INSIDE = 0.5
+"""Share of the atlas's labels inside its brain: 0.98 in those that belong to it."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +102,20 @@ def find_atlas(
     Raises
     ------
     AtlasError
-        If a file is missing or the name is unknown.
+        If the name is unknown, or a file is missing or no image as far as its header tells.
     """
-    if labels is not None and not labels.is_file():
-        raise AtlasError(f"--atlas-labels {labels}: no such file")
     if atlas == DEFAULT_ATLAS:
-        image, own_labels = default_files()
-        return Atlas(name or DEFAULT_ATLAS, image, None, labels or own_labels, labels is None)
-    if atlas == "fsaverage":
-        return _fsaverage(name or "MNI305", labels, freesurfer_dir)
-    if Path(atlas).is_file():
-        if not name:
-            raise AtlasError(f"--atlas {atlas}: name its space with --atlas-name NAME")
-        return Atlas(name, Path(atlas).resolve(), None, labels)
-    if "/" in atlas or atlas.endswith((".nii", ".nii.gz", ".mgz")):
-        raise AtlasError(f"--atlas {atlas}: no such file")
-    return _templateflow(atlas, name, labels)
+        image, own = default_files()
+        found = Atlas(name or DEFAULT_ATLAS, image, None, labels or own, labels is None)
+    elif atlas == "fsaverage":
+        found = _fsaverage(name or "MNI305", labels, freesurfer_dir)
+    elif Path(atlas).is_file() or "/" in atlas or atlas.endswith((".nii", ".nii.gz", ".mgz")):
+        found = Atlas(name or "", Path(atlas).absolute(), None, labels)
+    else:
+        template, image, mask = find_template(atlas)
+        found = Atlas(name or template, image, mask, labels)
+    _inspect(found, labels)
+    return found
 
 
 def default_files() -> tuple[Path, Path]:
@@ -142,32 +155,109 @@ class PreparedAtlas:
     network_mask: nb.Nifti1Image
 
 
+def read_atlas(
+    atlas: Atlas,
+) -> tuple[nb.Nifti1Image, nb.Nifti1Image | None, nb.Nifti1Image | None]:
+    """Read an atlas's image, mask and labels, and refuse what its voxels show to be wrong.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        Its files.
+
+    Returns
+    -------
+    tuple
+        Image; mask and labels on the image's grid, None where the atlas has none.
+
+    Raises
+    ------
+    AtlasError
+        If the image holds labels or nothing, or mask or labels lie elsewhere.
+    """
+    try:
+        image = load_scan(atlas.image)
+        given = None if atlas.mask is None else load(atlas.mask)
+        own = None if atlas.labels is None else load_labels(atlas.labels)
+    except ImageError as error:
+        raise AtlasError(str(error)) from error
+    if _is_label_map(np.asarray(image.dataobj)):
+        raise AtlasError(
+            f"{atlas.image}: holds labels, not intensities; give the T1w image with --atlas, and "
+            "labels with --atlas-labels"
+        )
+    mask = None if given is None else _placed_mask(atlas, given, image)
+    labels = None if own is None else _placed_labels(atlas, own, image)
+    return image, mask, labels
+
+
 def prepare_atlas(atlas: Atlas) -> PreparedAtlas:
     """Load an atlas, strip it where it has a skull, and bring it to the network's grid.
 
     Raises
     ------
-    vxmprep.spatial.images.ImageError
-        If a file cannot be used.
+    AtlasError
+        If a file cannot be used, or no brain is found in it.
     """
     from vxmprep.preparation.conform import conform
     from vxmprep.spatial.grid import network_grid
 
-    image = load_scan(atlas.image)
-    if atlas.mask is not None:
-        mask = like(np.asarray(load(atlas.mask).dataobj) > 0.5, image)
-    elif already_stripped(image):
-        mask = stripped_mask(image)
-    else:
-        mask = deepbet_mask(image)
+    image, mask, labels = read_atlas(atlas)
+    try:
+        if mask is None:
+            mask = stripped_mask(image) if already_stripped(image) else deepbet_mask(image)
+        grid = network_grid(mask)
+        network_brain = conform(image, mask, grid, np.eye(4))
+    except ValueError as error:
+        raise AtlasError(f"{atlas.image}: {error}; give a T1w image of a brain") from error
     brain = like(np.where(np.asarray(mask.dataobj) > 0, np.asarray(image.dataobj), 0), image)
-    labels = None
-    if atlas.labels is not None:
-        own = load(atlas.labels, np.int32)
-        labels = resample(own, Grid.of(image), np.eye(4), nearest=True)
-    grid = network_grid(mask)
     inside = resample(mask, grid, np.eye(4), nearest=True)
-    return PreparedAtlas(brain, mask, labels, conform(image, mask, grid, np.eye(4)), inside)
+    return PreparedAtlas(brain, mask, labels, network_brain, inside)
+
+
+def _placed_mask(atlas: Atlas, given: nb.Nifti1Image, image: nb.Nifti1Image) -> nb.Nifti1Image:
+    try:
+        return mask_on_scan(given, image)
+    except ImageError as error:
+        raise AtlasError(f"{atlas.mask}: {error}") from error
+
+
+def _placed_labels(atlas: Atlas, own: nb.Nifti1Image, image: nb.Nifti1Image) -> nb.Nifti1Image:
+    placed = resample(own, Grid.of(image), np.eye(4), nearest=True)
+    data = np.asarray(image.dataobj)
+    inside = np.count_nonzero((np.asarray(placed.dataobj) > 0) & (data > data.min()))
+    # By volume, so that what falls outside the image counts.
+    volumes = [float(np.prod(Grid.of(grid).spacing)) for grid in (image, own)]
+    share = inside * volumes[0] / (np.count_nonzero(own.dataobj) * volumes[1])
+    if share < LEAST_INSIDE:
+        raise AtlasError(
+            f"{atlas.labels}: only {share:.0%} of the labels lie on the atlas {atlas.image}; give "
+            "labels of that image"
+        )
+    return placed
+
+
+def _is_label_map(data: np.ndarray) -> bool:
+    """Tell labels from intensities: whole numbers, most equal to the neighbour's."""
+    bright = data[:-1] > data.mean()
+    equal = (data[1:] == data[:-1])[bright].mean()
+    return bool(equal > MOST_EQUAL and not (data % 1).any())
+
+
+def _inspect(found: Atlas, labels: Path | None) -> None:
+    """Refuse files that are no images, as far as their headers tell, and one without a name."""
+    for option, path in (
+        ("--atlas", found.image),
+        ("--atlas", found.mask),
+        ("--atlas-labels" if labels else "--atlas", found.labels),
+    ):
+        try:
+            if path is not None:
+                inspect(path)
+        except ImageError as error:
+            raise AtlasError(f"{option} {error}") from error
+    if not found.name:
+        raise AtlasError(f"--atlas {found.image}: name its space with --atlas-name NAME")
 
 
 def _fsaverage(name: str, labels: Path | None, freesurfer_dir: Path | None) -> Atlas:
@@ -178,34 +268,3 @@ def _fsaverage(name: str, labels: Path | None, freesurfer_dir: Path | None) -> A
     if not image.is_file():
         raise AtlasError(f"--atlas fsaverage: {image} is missing; check --fs-subjects-dir")
     return Atlas(name, image, None, labels or (own_labels if own_labels.is_file() else None))
-
-
-def _templateflow(atlas: str, name: str | None, labels: Path | None) -> Atlas:
-    template, *rest = atlas.split(":")
-    unknown = [part for part in rest if not part.startswith(("cohort-", "res-", "resolution-"))]
-    if unknown:
-        raise AtlasError(f"--atlas {atlas}: {unknown[0]} is not cohort-N or res-N")
-    query = dict(part.split("-", 1) for part in rest)
-    query = {{"res": "resolution"}.get(k, k): v for k, v in query.items()}
-    query.setdefault("resolution", 1)
-    try:
-        from templateflow import api
-
-        whole = _one(api.get(template, suffix="T1w", desc=None, extension=".nii.gz", **query))
-        mask = _one(api.get(template, suffix="mask", desc="brain", extension=".nii.gz", **query))
-    except Exception as error:
-        raise AtlasError(
-            f"--atlas {atlas}: TemplateFlow cannot provide it ({error}); {WAYS_OUT}"
-        ) from error
-    if whole is None or mask is None:
-        raise AtlasError(
-            f"--atlas {atlas}: TemplateFlow has no T1w with a brain mask of that name here; "
-            f"{WAYS_OUT}"
-        )
-    return Atlas(name or template, whole, mask, labels)
-
-
-def _one(found: Path | list[Path]) -> Path | None:
-    """Give the first real file; TemplateFlow's cache holds empty placeholders."""
-    paths = found if isinstance(found, list) else [found]
-    return next((Path(p) for p in paths if Path(p).is_file() and Path(p).stat().st_size), None)

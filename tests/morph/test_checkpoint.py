@@ -1,7 +1,14 @@
 """Networks in files: the same after reading, and nothing but ours is read."""
 
+import os
 import pickle
+import re
+import resource
+import zipfile
 
+import h5py
+import nibabel as nb
+import numpy as np
 import pytest
 import torch
 
@@ -10,15 +17,44 @@ from vxmprep.morph.network import VxmNet
 
 
 class Hostile:
-    """Runs code when it is unpickled."""
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
 
     def __reduce__(self):
-        return (pytest.fail, ("the file has run code",))
+        return (os.mkdir, (str(self.path),))
 
 
-def test_a_network_gives_the_same_field_after_reading(tmp_path):
+def complaint(path) -> str:
+    """Give why a file is refused, without the path with which the message starts."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.fixture
+def network() -> VxmNet:
     torch.manual_seed(0)
-    network = VxmNet(encoder=(4, 8), decoder=(8, 8, 4))
+    return VxmNet(encoder=(4, 8), decoder=(8, 8, 4))
+
+
+@pytest.fixture
+def saved(network, tmp_path):
+    save_checkpoint(network, tmp_path / "network.pt")
+    return tmp_path / "network.pt"
+
+
+def altered(path, **content):
+    """Replace parts of a checkpoint."""
+    torch.save({**torch.load(path, weights_only=True), **content}, path)
+    return path
+
+
+def test_a_network_gives_the_same_field_after_reading(network, tmp_path):
     torch.nn.init.normal_(network.flow.weight, std=0.1)
     save_checkpoint(network, tmp_path / "network.pt", data="none")
     pair = torch.rand(2, 1, 1, 20, 18, 22)
@@ -28,16 +64,136 @@ def test_a_network_gives_the_same_field_after_reading(tmp_path):
     torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("content", [b"", b"no network", pickle.dumps(Hostile())])
-def test_a_file_that_is_no_checkpoint_is_refused_in_one_line_and_not_run(content, tmp_path):
-    path = tmp_path / "network.pt"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="not a checkpoint") as caught:
-        load_checkpoint(path)
-    assert "\n" not in str(caught.value)
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
+    assert complaint(tmp_path / "network.pt").startswith("no such file")
 
 
-def test_another_programs_weights_are_refused(tmp_path):
-    torch.save({"model_state": {}}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="not a checkpoint"):
-        load_checkpoint(tmp_path / "other.pt")
+def test_a_folder_is_refused(tmp_path):
+    assert "directory" in complaint(tmp_path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "network.pt").touch()
+    assert complaint(tmp_path / "network.pt").startswith("empty (0 bytes)")
+
+
+@pytest.mark.parametrize("content", [b"no network", b"PK", pickle.dumps({"encoder": [4]})])
+def test_a_file_of_something_else_is_refused(content, tmp_path):
+    (tmp_path / "network.pt").write_bytes(content)
+    assert re.search("not a checkpoint|cut short", complaint(tmp_path / "network.pt"))
+
+
+def test_a_keras_file_is_refused_as_such(tmp_path):
+    with h5py.File(tmp_path / "vxm.h5", "w") as file:
+        file.create_group("model_weights")
+    assert complaint(tmp_path / "vxm.h5").startswith("an HDF5 file (Keras), not a checkpoint")
+
+
+def test_an_image_is_refused(tmp_path):
+    nb.save(nb.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / "x.nii.gz")
+    assert complaint(tmp_path / "x.nii.gz").startswith("not a checkpoint of vxmprep")
+
+
+def test_another_archive_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "network.pt", "w") as archive:
+        archive.writestr("a.txt", "text")
+    assert complaint(tmp_path / "network.pt").startswith("not a checkpoint of vxmprep")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"model_state": {}}, {"flow.weight": torch.zeros(3)}, torch.zeros(3), [1], 5],
+    ids=["official VoxelMorph", "state dict", "tensor", "list", "number"],
+)
+def test_another_programs_weights_are_refused(content, tmp_path):
+    torch.save(content, tmp_path / "other.pt")
+    assert complaint(tmp_path / "other.pt").startswith("of another program, not a checkpoint")
+
+
+def test_a_whole_module_is_refused(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    assert complaint(tmp_path / "module.pt").startswith("not a checkpoint of vxmprep")
+
+
+def test_a_script_module_is_refused_without_a_warning(tmp_path, recwarn):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "script.pt")
+    recwarn.clear()
+    assert complaint(tmp_path / "script.pt").startswith("not a checkpoint of vxmprep")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
+def test_code_in_a_file_is_not_run(write, tmp_path):
+    write({"format": Hostile(tmp_path / "ran")}, tmp_path / "network.pt")
+    assert "not a checkpoint of vxmprep" in complaint(tmp_path / "network.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_hostile_file_would_run_its_code_elsewhere(tmp_path):
+    pickle.loads(pickle.dumps(Hostile(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kept", [40, 2000, -200])
+def test_a_checkpoint_cut_short_is_refused(kept, saved):
+    saved.write_bytes(saved.read_bytes()[:kept])
+    assert complaint(saved).startswith("cut short or damaged")
+
+
+def test_a_checkpoint_with_damaged_weights_is_refused(saved):
+    """torch reads it without a word."""
+    content = bytearray(saved.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    saved.write_bytes(content)
+    torch.load(saved, weights_only=True)
+    assert complaint(saved).startswith("cut short or damaged")
+
+
+def test_a_checkpoint_of_another_version_is_refused(saved):
+    assert "another version" in complaint(altered(saved, format="vxmprep checkpoint 2"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder": [4, 16]},
+        {"decoder": [8, 8]},
+        {"dims": 2},
+        {"dims": 7},
+        {"dims": "three"},
+        {"weights": {}},
+        {"weights": None},
+        {"weights": {"flow.weight": 5}},
+    ],
+    ids=str,
+)
+def test_weights_that_do_not_fit_the_network_are_refused(change, saved):
+    assert complaint(altered(saved, **change)).startswith("its weights do not fit the network")
+
+
+def test_weights_of_whole_numbers_are_refused(saved, network):
+    weights = {name: weight.int() for name, weight in network.state_dict().items()}
+    assert complaint(altered(saved, weights=weights)).startswith("its weights do not fit")
+
+
+def test_weights_that_are_not_finite_are_refused(saved, network):
+    network.flow.bias.data[0] = torch.nan
+    assert "not all finite" in complaint(altered(saved, weights=network.state_dict()))
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    "features",
+    [[10**9, 10**9], [0, 4], [-4, 8], [4.5, 8], ["4"], [], [4] * 1000, 4, None],
+    ids=str,
+)
+def test_absurd_numbers_of_features_are_refused(name, features, saved):
+    assert complaint(altered(saved, **{name: features})).startswith("encoder and decoder are not")
+
+
+def test_a_large_network_without_its_weights_is_not_allocated(saved):
+    """It would take 4 GB."""
+    wide = {"encoder": [1024] * 15, "decoder": [1024] * 16}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert complaint(altered(saved, **wide)).startswith("its weights do not fit")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB

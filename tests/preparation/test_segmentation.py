@@ -4,8 +4,10 @@ import nibabel as nb
 import numpy as np
 import pytest
 from nibabel.affines import from_matvec
+from scipy.ndimage import gaussian_filter
 
-from vxmprep.preparation.segmentation import misplaced
+from vxmprep.preparation.segmentation import load_labels, misplaced
+from vxmprep.spatial.images import ImageError
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,85 @@ def test_tissue_classes_are_refused(labels, mask):
     tissues = np.select([np.isin(data, (3, 42)), np.isin(data, (2, 41)), data > 0], [1, 2, 3])
     image = nb.Nifti1Image(tissues.astype(np.int16), labels.affine)
     assert "tissue classes" in misplaced(image, mask)
+
+
+def test_a_segmentation_on_another_grid_is_accepted(labels, mask):
+    """Other axes, coarser and cropped: its own affine places it."""
+    turned = nb.as_closest_canonical(labels).slicer[3:, 4:-2, 5:]
+    assert turned.shape != labels.shape
+    assert misplaced(turned, mask) is None
+
+
+def test_labels_stored_as_floats_are_accepted(labels, mask):
+    data = np.asarray(labels.dataobj).astype(np.float32) + 1e-4
+    assert misplaced(nb.Nifti1Image(data, labels.affine), mask) is None
+
+
+def test_a_probability_map_is_refused(labels, mask):
+    grey = np.isin(np.asarray(labels.dataobj), (3, 42)).astype(np.float32)
+    image = nb.Nifti1Image(gaussian_filter(grey, 1.0), labels.affine)
+    assert "holds fractions" in misplaced(image, mask)
+
+
+def test_an_empty_segmentation_is_refused(labels, mask):
+    image = nb.Nifti1Image(np.zeros(labels.shape, np.int16), labels.affine)
+    assert "holds no label" in misplaced(image, mask)
+
+
+def test_negative_labels_are_refused(labels, mask):
+    image = nb.Nifti1Image(-np.asarray(labels.dataobj), labels.affine)
+    assert "negative labels" in misplaced(image, mask)
+
+
+def test_two_structures_alone_are_refused(labels, mask):
+    """One side's cortex and white matter in place of a whole segmentation."""
+    data = np.asarray(labels.dataobj)
+    image = nb.Nifti1Image(np.where(np.isin(data, (2, 3)), data, 0), labels.affine)
+    assert "hardly any structure" in misplaced(image, mask)
+
+
+def test_real_segmentations_are_read(shared_data):
+    derivatives = shared_data / "freesurfer-cohort" / "derivatives" / "freesurfer"
+    manual = shared_data / "labelled-cohort" / "derivatives" / "manual" / "sub-1000" / "anat"
+    found = [*(derivatives / "sub-bert" / "mri").glob("a*seg.mgz"), *manual.glob("*_dseg.nii.gz")]
+    assert len(found) == 3
+    for path in found:
+        image = load_labels(path)
+        assert image.get_data_dtype() == np.int32
+        np.testing.assert_array_equal(image.dataobj, nb.load(path).dataobj)
+
+
+def refused(data: np.ndarray, path) -> str:
+    nb.save(nb.Nifti1Image(data, np.eye(4)), path)
+    with pytest.raises(ImageError) as caught:
+        load_labels(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_labels_in_a_file_that_are_nearly_whole_are_rounded(tmp_path):
+    data = np.array([2.9999, 17.001, 53.0, 0.0], np.float32).reshape(4, 1, 1)
+    nb.save(nb.Nifti1Image(data, np.eye(4)), tmp_path / "x.nii.gz")
+    read = np.asarray(load_labels(tmp_path / "x.nii.gz").dataobj)
+    np.testing.assert_array_equal(read.ravel(), [3, 17, 53, 0])
+
+
+def test_labels_that_were_interpolated_are_refused_by_name(tmp_path):
+    """Between 2 and 41 lies 21.5, which is no structure of either."""
+    data = np.array([2.0, 21.5, 41.0], np.float32).reshape(3, 1, 1)
+    assert "holds fractions" in refused(data, tmp_path / "x.nii.gz")
+
+
+def test_negative_labels_in_a_file_are_refused_by_name(tmp_path):
+    data = np.arange(-2, 6, dtype=np.int16).reshape(2, 2, 2)
+    assert "down to -2" in refused(data, tmp_path / "x.nii")
+
+
+def test_a_file_without_labels_is_refused_by_name(tmp_path):
+    assert "holds no label" in refused(np.zeros((3, 3, 3), np.uint8), tmp_path / "x.nii")
+
+
+def test_several_probability_maps_are_refused_by_name(tmp_path):
+    data = np.random.default_rng(0).random((4, 4, 4, 3), np.float32)
+    assert "4x4x4x3" in refused(data, tmp_path / "x.nii.gz")

@@ -25,7 +25,9 @@ def test_indices_invert_world(angles, spacing, origin, index):
     rotation = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     grid = Grid((5, 6, 7), from_matvec(rotation * np.array(spacing), origin))
     points = grid.world(np.array([index]))
-    np.testing.assert_allclose(points[0], rotation @ (np.array(spacing) * index) + origin, 1e-9)
+    np.testing.assert_allclose(
+        points[0], rotation @ (np.array(spacing) * index) + origin, 1e-9, 1e-9
+    )
     np.testing.assert_allclose(grid.indices(points), [index], atol=1e-7)
 
 

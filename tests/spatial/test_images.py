@@ -1,6 +1,5 @@
 """Reading images with one clear complaint, and writing them whole."""
 
-import gzip
 import re
 
 import nibabel as nb
@@ -9,7 +8,15 @@ import pytest
 from nibabel.affines import from_matvec
 from scipy.spatial.transform import Rotation
 
-from vxmprep.spatial.images import ImageError, like, load, load_scan, save
+from vxmprep.spatial.images import (
+    ImageError,
+    inspect,
+    like,
+    load,
+    load_scan,
+    not_finite,
+    save,
+)
 
 OBLIQUE = from_matvec(
     Rotation.from_euler("xyz", [17, -11, 29], degrees=True).as_matrix() * [-1.0, 1.2, 2.0],
@@ -26,81 +33,95 @@ def nifti(path, data: np.ndarray):
     return path
 
 
-def empty(path):
-    path.write_bytes(b"")
-    return path
-
-
-def text(path):
-    path.write_text("/annex/objects/MD5E-s1234--0123.nii.gz\n")
-    return path
-
-
-def not_there(path):
-    return path
-
-
-def truncated_gz(path):
-    nifti(path, noise(20, 20, 20))
-    path.write_bytes(path.read_bytes()[:4000])
-    return path
-
-
-def truncated_inside_gz(path):
-    whole = nifti(path.with_name("whole.nii"), noise(20, 20, 20)).read_bytes()
-    path.write_bytes(gzip.compress(whole[:4000]))
-    return path
-
-
-def two_dimensions(path):
-    return nifti(path, noise(8, 8))
-
-
-def several_volumes(path):
-    return nifti(path, noise(8, 8, 8, 3))
-
-
-def constant(path):
-    return nifti(path, np.full((8, 8, 8), 7, np.int16))
-
-
-def only_nan(path):
-    return nifti(path, np.full((8, 8, 8), np.nan, np.float32))
-
-
-BROKEN = {
-    empty: "cannot be read",
-    text: "cannot be read",
-    not_there: "no such file",
-    truncated_gz: "cannot be read",
-    truncated_inside_gz: "cannot be read",
-    two_dimensions: "found 8x8",
-    several_volumes: "found 8x8x8x3",
-    constant: "every voxel holds 7",
-    only_nan: "every voxel holds 0",
-}
-
-
-@pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
-def test_a_file_that_cannot_be_used_is_named_with_the_reason(make, tmp_path):
-    path = make(tmp_path / "sub-01_T1w.nii.gz")
-    with pytest.raises(ImageError, match=f"^{re.escape(str(path))}: .*{BROKEN[make]}"):
-        load_scan(path)
-
-
-@pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
-def test_the_complaint_about_a_file_is_one_line(make, tmp_path):
+def complaint(read, path) -> str:
+    """Give why a file is refused, without the path with which the message starts."""
     with pytest.raises(ImageError) as caught:
-        load_scan(make(tmp_path / "sub-01_T1w.nii.gz"))
-    assert "\n" not in str(caught.value)
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
 
 
-def test_a_cut_off_file_without_compression_is_named_in_one_line(tmp_path):
-    path = nifti(tmp_path / "x.nii", noise(20, 20, 20))
-    path.write_bytes(path.read_bytes()[:4000])
-    with pytest.raises(ImageError, match=re.escape(str(path))) as caught:
-        load(path)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("read", [load, load_scan])
+@pytest.mark.parametrize("shape", [(24, 24), (24, 24, 24, 3)])
+def test_what_is_no_single_volume_is_refused(shape, read, tmp_path):
+    assert "one 3-D volume" in complaint(read, nifti(tmp_path / "x.nii.gz", noise(*shape)))
+
+
+@pytest.mark.parametrize("read", [load, load_scan])
+def test_a_link_to_content_not_fetched_is_refused(read, tmp_path):
+    (tmp_path / "x.nii.gz").symlink_to("../.git/annex/objects/0")
+    assert "datalad get" in complaint(read, tmp_path / "x.nii.gz")
+
+
+@pytest.mark.parametrize("read", [load, load_scan])
+@pytest.mark.parametrize("kept", [2000, -20])
+def test_a_file_cut_short_is_refused(kept, read, tmp_path):
+    path = nifti(tmp_path / "x.nii.gz", noise(24, 24, 24))
+    path.write_bytes(path.read_bytes()[:kept])
+    assert complaint(read, path).startswith("cut short")
+
+
+@pytest.mark.parametrize("read", [load, load_scan])
+def test_a_file_damaged_inside_is_refused_once_its_voxels_are_read(read, tmp_path):
+    """Its size tells nothing, so the header passes."""
+    path = nifti(tmp_path / "x.nii.gz", noise(24, 24, 24))
+    content = bytearray(path.read_bytes())
+    content[10000:10100] = bytes(100)
+    path.write_bytes(content)
+    inspect(path)
+    assert complaint(read, path) == "cut short or damaged; fetch or copy it anew"
+
+
+def test_a_scan_with_a_bad_header_is_refused(tmp_path):
+    path = tmp_path / "x.nii.gz"
+    nb.save(nb.Nifti1Image(noise(24, 24, 24), np.diag([0.05, 1, 1, 1])), path)
+    assert "expected 0.1 to 10" in complaint(load_scan, path)
+
+
+def test_a_constant_image_is_refused(tmp_path):
+    path = nifti(tmp_path / "x.nii.gz", np.full((24, 24, 24), 7, np.int16))
+    assert complaint(load_scan, path).startswith("every voxel holds 7")
+
+
+def test_an_image_without_anything_above_0_is_refused(tmp_path):
+    path = nifti(tmp_path / "x.nii.gz", noise(24, 24, 24) - 1000)
+    assert complaint(load_scan, path).startswith("no voxel is above 0 (the highest holds -101)")
+
+
+def test_a_standardised_scan_is_read(tmp_path):
+    path = nifti(tmp_path / "x.nii.gz", (noise(24, 24, 24) - 450).astype(np.float32))
+    assert np.asarray(load_scan(path).dataobj).min() < 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_of_mostly_no_numbers_is_refused(value, tmp_path):
+    data = noise(24, 24, 24).astype(np.float32)
+    data[:13] = value
+    said = complaint(load_scan, nifti(tmp_path / "x.nii.gz", data))
+    assert said.startswith("54% of its voxels are not finite")
+
+
+def test_how_many_voxels_are_not_finite_is_told(tmp_path):
+    data = noise(24, 24, 24).astype(np.float64)
+    data[0, 0, :4] = np.nan, np.inf, -np.inf, 1e300
+    image = load_scan(nifti(tmp_path / "x.nii.gz", data))
+    assert not_finite(image) == 4
+    assert not np.asarray(image.dataobj)[0, 0, :4].any()
+
+
+def test_a_sound_scan_has_no_voxel_that_is_not_finite(shared_data):
+    image = load_scan(shared_data / "whole-head-cohort" / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    assert not_finite(image) == 0
+
+
+def test_a_scan_is_opened_once(tmp_path, monkeypatch):
+    path, opened = nifti(tmp_path / "x.nii.gz", noise(24, 24, 24)), []
+    original = nb.load
+    monkeypatch.setattr(nb, "load", lambda p: opened.append(p) or original(p))
+    load_scan(path)
+    assert opened == [path]
 
 
 def test_a_file_of_colours_is_refused(tmp_path):
@@ -177,14 +198,6 @@ def test_intensities_below_0_are_kept(tmp_path):
     data = np.linspace(-10, 100, 64, dtype=np.float32).reshape(4, 4, 4)
     save(nb.Nifti1Image(data, OBLIQUE), tmp_path / "x.nii.gz", steps=4095)
     np.testing.assert_array_equal(nb.load(tmp_path / "x.nii.gz").get_fdata(), data)
-
-
-def test_a_scan_whose_axes_are_not_at_right_angles_is_refused(tmp_path):
-    sheared = OBLIQUE.copy()
-    sheared[:3, 1] += 0.1 * sheared[:3, 0]
-    nb.save(nb.Nifti1Image(noise(8, 8, 8), sheared), tmp_path / "x.nii.gz")
-    with pytest.raises(ImageError, match="right angles"):
-        load_scan(tmp_path / "x.nii.gz")
 
 
 def test_writing_leaves_no_temporary_file(tmp_path):

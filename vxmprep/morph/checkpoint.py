@@ -1,6 +1,7 @@
 """Networks in files."""
 
-import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from vxmprep.morph.network import VxmNet
 
 FORMAT = "vxmprep checkpoint 1"
 
-BROKEN = (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError)
-"""What reading and building a network can raise on a file that is something else."""
+DEEPEST, WIDEST = 16, 1024
+"""Most convolutions of the encoder or the decoder, and most features of one."""
+
+OURS = "give one that vxmprep trained"
 
 
 class CheckpointError(ValueError):
@@ -58,19 +61,76 @@ def load_checkpoint(path: str | Path) -> VxmNet:
     Raises
     ------
     CheckpointError
-        If the file is something else or was cut short.
+        If the file is something else, was cut short, or holds weights that do not fit.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ValueError(content["format"])
-        network = VxmNet(
-            content["encoder"],
-            content["decoder"],
-            dims=content["dims"],
-            half_resolution=content["half_resolution"],
+    content = _read(Path(path))
+    if not isinstance(content, dict) or "format" not in content:
+        raise CheckpointError(f"{path}: of another program, not a checkpoint of vxmprep; {OURS}")
+    if content["format"] != FORMAT:
+        raise CheckpointError(f"{path}: of another version of vxmprep; update it, or train anew")
+    architecture = {
+        name: content.get(name) for name in ("encoder", "decoder", "dims", "half_resolution")
+    }
+    if not (_sensible(architecture["encoder"]) and _sensible(architecture["decoder"])):
+        raise CheckpointError(
+            f"{path}: encoder and decoder are not 1 to {DEEPEST} numbers of 1 to {WIDEST}; {OURS}"
         )
-        network.load_state_dict(content["weights"])
-    except (*BROKEN, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of vxmprep, or a broken one") from error
+    weights = content.get("weights")
+    if not _fit(weights, architecture):
+        raise CheckpointError(f"{path}: its weights do not fit the network it describes; {OURS}")
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+        raise CheckpointError(f"{path}: its weights are not all finite; {OURS}")
+    network = VxmNet(**architecture)
+    network.load_state_dict(weights)
     return network.eval()
+
+
+def _read(path: Path) -> Any:
+    """Give what is in the file, if it is a whole archive as torch writes them."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(8)
+        if not first:
+            raise CheckpointError(f"{path}: empty (0 bytes); fetch or copy it anew")
+        if not first.startswith(b"PK"):
+            kind = "an HDF5 file (Keras), " if first.startswith(b"\x89HDF") else ""
+            raise CheckpointError(f"{path}: {kind}not a checkpoint of vxmprep; {OURS}")
+        with zipfile.ZipFile(path) as archive:
+            # torch itself does not compare checksums.
+            whole = archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError):
+        whole = False
+    except OSError as error:
+        raise CheckpointError(f"{path}: {str(error.strerror).lower()}; {OURS}") from error
+    if not whole:
+        raise CheckpointError(f"{path}: cut short or damaged; fetch or copy it anew")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of vxmprep, or unsafe (nothing in it was run); {OURS}"
+        ) from error
+
+
+def _sensible(features: Any) -> bool:
+    return (
+        isinstance(features, list)
+        and 1 <= len(features) <= DEEPEST
+        and all(type(n) is int and 1 <= n <= WIDEST for n in features)
+    )
+
+
+def _fit(weights: Any, architecture: dict) -> bool:
+    """Tell whether weights have the shapes of a network, without allocating it."""
+    try:
+        with torch.device("meta"):
+            network = VxmNet(**architecture)
+        shapes = {name: weight.shape for name, weight in network.state_dict().items()}
+        given = {name: weight.shape for name, weight in weights.items()}
+        return shapes == given and all(
+            weight.layout == torch.strided and weight.is_floating_point()
+            for weight in weights.values()
+        )
+    except (AttributeError, TypeError, ValueError):
+        return False

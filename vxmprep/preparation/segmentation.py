@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nb
 import numpy as np
 
 from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.images import ImageError, load
 from vxmprep.spatial.resample import resample
 
 LEAST_INSIDE = 0.93
 """Share of the segmentation inside the brain mask: 0.99 where they belong together, 0.91 and less
 when it lies 20 mm off."""
+
+MOST_TISSUES = 5
+"""Different values, 0 among them; no more than these are tissue classes, not structures."""
+
+LARGEST_FRACTION = 0.01
+"""How far a label may be from a whole number; scaled or stored as floats they are hardly off."""
+
+
+def load_labels(path: str | Path) -> nb.Nifti1Image:
+    """Read a label map; labels stored as floating point are rounded.
+
+    Parameters
+    ----------
+    path : path
+        An image of whole numbers, on any grid.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        int32.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read, or its values are no labels: fractions, negative, or all 0.
+    """
+    image = load(path)
+    reason = no_labels(image)
+    if reason:
+        raise ImageError(f"{path}: {reason}")
+    return _rounded(image)
+
+
+def no_labels(image: nb.spatialimages.SpatialImage) -> str | None:
+    """Say why the values of an image cannot be labels, or None if they can."""
+    data = np.asanyarray(image.dataobj)
+    if data.dtype.kind == "f" and np.abs(data - np.rint(data)).max() > LARGEST_FRACTION:
+        return (
+            "holds fractions, so it is a probability map or was interpolated; give labels, "
+            "resampled with nearest neighbour if at all"
+        )
+    lowest, highest = np.rint(data.min()), np.rint(data.max())
+    if lowest < 0:
+        return f"holds negative labels, down to {lowest:g}; give FreeSurfer-numbered labels"
+    if highest == 0:
+        return "holds no label, every voxel is 0; make it anew"
+    return None
 
 
 def misplaced(
@@ -27,6 +77,10 @@ def misplaced(
     mask : image
         Brain mask on the scan's grid.
     """
+    reason = no_labels(labels)
+    if reason:
+        return f"the segmentation {reason}"
+    labels = _rounded(labels)
     placed = resample(labels, Grid.of(mask), np.eye(4), nearest=True)
     segmented = np.asarray(placed.dataobj) > 0
     brain = np.asanyarray(mask.dataobj) > 0
@@ -39,9 +93,16 @@ def misplaced(
             f"only {inside:.0%} of the segmentation lies in the scan's brain, so it is left out; "
             "is it another scan's?"
         )
-    if len(np.unique(placed.dataobj)) <= 5:
+    if len(np.unique(placed.dataobj)) <= MOST_TISSUES:
         return (
             "the segmentation holds tissue classes or hardly any structure, so it is left out; "
             "give FreeSurfer-numbered labels"
         )
     return None
+
+
+def _rounded(image: nb.spatialimages.SpatialImage) -> nb.Nifti1Image:
+    data = np.asanyarray(image.dataobj)
+    if data.dtype.kind == "f":
+        data = np.rint(data)
+    return nb.Nifti1Image(data.astype(np.int32, copy=False), image.affine)

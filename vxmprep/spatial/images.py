@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 
 from vxmprep.spatial.files import replacing
+from vxmprep.spatial.headers import check_geometry, inspect
+from vxmprep.spatial.opening import ImageError, open_image
 
-LARGEST_SHEAR = 1e-3
-"""Cosine between two axes of a grid."""
+__all__ = ["ImageError", "inspect", "like", "load", "load_scan", "not_finite", "save"]
 
-
-class ImageError(ValueError):
-    """A file that cannot be used as an image; the message is one line for the user."""
+NOT_FINITE = "not_finite"
+MOST_NOT_FINITE = 0.95
+"""Share of the voxels: where NaN stands for the background of a stripped scan it is up to nine
+tenths; beyond that no brain is left."""
 
 
 def load(path: str | Path, dtype: type = np.float32) -> nb.Nifti1Image:
@@ -26,7 +29,7 @@ def load(path: str | Path, dtype: type = np.float32) -> nb.Nifti1Image:
         NIfTI, MGH or whatever nibabel reads; a 4-D image of one volume counts as 3-D.
     dtype : numpy type
         Type of the voxels returned. Scaling of the file is applied; voxels that are not finite
-        become 0.
+        become 0, and `not_finite` tells how many.
 
     Returns
     -------
@@ -38,27 +41,7 @@ def load(path: str | Path, dtype: type = np.float32) -> nb.Nifti1Image:
     ImageError
         If the file is no image, is cut short, or has no or several volumes.
     """
-    path = Path(path)
-    try:
-        image = nb.load(path)
-        data = np.asanyarray(image.dataobj)
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file (or a link to content not fetched)") from error
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise ImageError(f"{path}: cannot be read as an image; fetch it anew ({said})") from error
-    if not np.issubdtype(data.dtype, np.number):
-        raise ImageError(f"{path}: its voxels are colours, not intensities; give the scan itself")
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        shape = "x".join(str(n) for n in data.shape)
-        raise ImageError(f"{path}: expected one 3-D volume, found {shape}")
-    if np.issubdtype(data.dtype, np.floating) and not np.isfinite(data).all():
-        data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
-    if np.issubdtype(dtype, np.integer) and np.issubdtype(data.dtype, np.floating):
-        data = np.rint(data)
-    return nb.Nifti1Image(data.astype(dtype, copy=False), image.affine)
+    return _read(path, open_image(path), dtype)
 
 
 def load_scan(path: str | Path) -> nb.Nifti1Image:
@@ -67,22 +50,69 @@ def load_scan(path: str | Path) -> nb.Nifti1Image:
     Raises
     ------
     ImageError
-        Also if every voxel holds the same value, or the affine holds shear, which ITK's images
-        cannot.
+        Also for what `inspect` refuses, and if most voxels are not finite, all hold the same
+        value, or none is above 0.
     """
-    image = load(path)
+    opened = open_image(path)
+    check_geometry(path, opened)
+    image = _read(path, opened, np.float32)
     data = np.asarray(image.dataobj)
-    if data.min() == data.max():
+    share = not_finite(image) / data.size
+    if share > MOST_NOT_FINITE:
         raise ImageError(
-            f"{path}: every voxel holds {data.flat[0]:g}; there is nothing to register"
+            f"{path}: {share:.1%} of its voxels are not finite, so no brain is left; give the "
+            "scan itself"
         )
-    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
-    if np.abs(axes.T @ axes - np.eye(3)).max() > LARGEST_SHEAR:
+    low, high = data.min(), data.max()
+    if low == high:
         raise ImageError(
-            f"{path}: the axes in its sform are not at right angles, which ITK cannot hold; "
-            "resample it to a grid without shear"
+            f"{path}: every voxel holds {low:g}; there is nothing to register, leave it out"
+        )
+    if high <= 0:
+        raise ImageError(
+            f"{path}: no voxel is above 0 (the highest holds {high:g}); give the T1w image itself"
         )
     return image
+
+
+def not_finite(image: nb.Nifti1Image) -> int:
+    """Give how many voxels `load` or `load_scan` found NaN or infinite and set to 0."""
+    return image.extra.get(NOT_FINITE, 0)
+
+
+def _read(path: str | Path, opened: nb.spatialimages.SpatialImage, dtype: type) -> nb.Nifti1Image:
+    try:
+        # Infinite scale factors and doubles beyond single precision are counted below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            data = _voxels(path, opened).reshape(opened.shape[:3])
+            if np.issubdtype(dtype, np.floating):
+                data = data.astype(dtype, copy=False)
+    except MemoryError as error:
+        raise ImageError(f"{path}: does not fit into memory; ask for more, or crop it") from error
+    except Exception as error:
+        raise ImageError(f"{path}: cut short or damaged; fetch or copy it anew") from error
+    bad = 0
+    if np.issubdtype(data.dtype, np.floating):
+        finite = np.isfinite(data)
+        bad = data.size - int(np.count_nonzero(finite))
+        if bad:
+            data = np.where(finite, data, data.dtype.type(0))
+        if np.issubdtype(dtype, np.integer):
+            data = np.rint(data)
+    return nb.Nifti1Image(data.astype(dtype, copy=False), opened.affine, extra={NOT_FINITE: bad})
+
+
+def _voxels(path: str | Path, opened: nb.spatialimages.SpatialImage) -> np.ndarray:
+    """Read the voxels, and compare the checksum that compressed files have."""
+    if not str(path).endswith((".nii.gz", ".mgz")):
+        return np.asanyarray(opened.dataobj)
+    with gzip.open(path) as stream:
+        image = type(opened).from_file_map({"image": nb.FileHolder(fileobj=stream)})
+        data = np.asanyarray(image.dataobj)
+        # nibabel stops at the last voxel; the checksum is read with the end.
+        while stream.read(2**20):
+            pass
+    return data
 
 
 def like(data: np.ndarray, image: nb.spatialimages.SpatialImage) -> nb.Nifti1Image:
