@@ -107,12 +107,60 @@ def test_what_is_no_brain_is_flagged_by_its_similarity(small_brain, mask):
     assert any("local correlation" in flag for flag in found.flags)
 
 
-def test_none_judges_the_identity(small_brain, mask):
-    found = align(small_brain, mask, small_brain, mask, method="none")
+def test_without_a_search_the_identity_is_judged(small_brain, mask):
+    found = align(small_brain, mask, small_brain, mask, search=None)
     np.testing.assert_array_equal(found.atlas_to_scan, np.eye(4))
     assert found.similarity == pytest.approx(1, abs=1e-3)
     assert found.overlap == pytest.approx(1, abs=1e-3)
     assert found.turn == pytest.approx(0, abs=1e-3)
+
+
+def test_where_the_world_of_the_atlas_begins_does_not_matter(found, scan, small_brain, mask):
+    away = from_matvec(np.eye(3), [400.0, -300.0, 250.0])
+    atlas, atlas_mask = (
+        nb.Nifti1Image(np.asarray(image.dataobj), away @ image.affine)
+        for image in (small_brain, mask)
+    )
+    again = align(scan, foreground(scan), atlas, atlas_mask)
+    np.testing.assert_allclose(again.atlas_to_scan @ away, found.atlas_to_scan, atol=0.01)
+
+
+def test_a_search_sees_both_brains_with_their_middle_at_0(scan, small_brain, mask):
+    seen = []
+
+    def search(fixed, moving):
+        seen.extend([fixed, moving])
+        return [np.eye(4)]
+
+    found = align(scan, foreground(scan), small_brain, mask, search=search)
+    for image in seen:
+        np.testing.assert_allclose(brain_points(image).mean(axis=0), 0, atol=1.0)
+    # So an affine that moves nothing brings middle to middle.
+    middles = [
+        apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj) > 0)).mean(axis=0)
+        for image in (mask, foreground(scan))
+    ]
+    expected = from_matvec(np.eye(3), middles[1] - middles[0])
+    np.testing.assert_allclose(found.atlas_to_scan, expected, atol=1e-9)
+
+
+def test_a_search_is_asked_for_no_more_once_an_affine_is_good(small_brain, mask):
+    turned = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+    def search(fixed, moving):
+        yield turned
+        yield np.eye(4)
+        raise AssertionError("asked for a third")
+
+    found = align(small_brain, mask, small_brain, mask, search=search)
+    np.testing.assert_allclose(found.atlas_to_scan, np.eye(4), atol=1e-9)
+
+
+def test_of_poor_affines_the_most_similar_stands(small_brain, mask):
+    poor = [from_matvec(np.eye(3), [shift, 0.0, 0.0]) for shift in (30.0, 7.0, 20.0)]
+    found = align(small_brain, mask, small_brain, mask, search=lambda *_: poor)
+    assert found.similarity < LEAST_SIMILARITY
+    np.testing.assert_allclose(found.atlas_to_scan, poor[1], atol=1e-9)
 
 
 @pytest.mark.parametrize(

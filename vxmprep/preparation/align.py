@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,10 @@ TURNS = (
     np.diag([1.0, -1.0, -1.0]),
 )
 """The header's word, then half turns about the three axes, for headers that are wrong."""
+
+Search = Callable[[nb.Nifti1Image, nb.Nifti1Image], Iterable[np.ndarray]]
+"""From two brains, atlas and scan, both with their middle at 0 mm, to affines (4, 4) of 12 degrees
+of freedom, atlas points to scan points; the likeliest first, each only computed when asked for."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +86,31 @@ class Alignment:
         }
 
 
+def greedy(fixed: nb.Nifti1Image, moving: nb.Nifti1Image) -> Iterator[np.ndarray]:
+    """Search with greedy: first from the header's orientation, then from half turns of it.
+
+    References
+    ----------
+    Yushkevich et al., Fast automatic segmentation of hippocampal subfields and medial temporal
+    lobe subregions, Alzheimer's & Dementia 12(7) (2016); https://greedy.readthedocs.io
+    """
+    for turn in TURNS:
+        yield _greedy(fixed, moving, nb.affines.from_matvec(turn, np.zeros(3)))
+
+
 def align(
     brain: nb.spatialimages.SpatialImage,
     mask: nb.spatialimages.SpatialImage,
     atlas: nb.spatialimages.SpatialImage,
     atlas_mask: nb.spatialimages.SpatialImage,
     *,
-    method: str = "greedy",
+    search: Search | None = greedy,
 ) -> Alignment:
-    """Find the affine of 12 degrees of freedom from an atlas to a scan with greedy.
+    """Find the affine of 12 degrees of freedom from an atlas to a scan.
 
-    It starts from the centres of mass of the two masks, never from the header's origin, which
-    means nothing in many datasets; if the result is poor, also from the scan turned by 180
-    degrees about each axis, and the most similar result stands.
+    The search starts from the centres of mass of the two masks, never from the header's origin,
+    which means nothing in many datasets. The first affine that it gives stands, or, as long as
+    they are poor, the most similar one.
 
     Parameters
     ----------
@@ -101,27 +118,18 @@ def align(
         Scan (what lies outside the mask is ignored) and its brain mask, on one grid.
     atlas, atlas_mask : image
         Skull-stripped atlas and its mask, on one grid.
-    method : {"greedy", "none"}
-        ``none`` judges the identity: the scan is in the atlas's world already.
-
-    Returns
-    -------
-    Alignment
-        The affine and its judgement.
-
-    References
-    ----------
-    greedy: Yushkevich et al., Fast automatic segmentation of hippocampal subfields and medial
-    temporal lobe subregions, Alzheimer's & Dementia 12(7) (2016); https://greedy.readthedocs.io
+    search : function, optional
+        What finds the affine; with None the identity is judged: they share a world already.
     """
     fixed, moving = coarse(atlas, atlas_mask), coarse(brain, mask)
-    if method == "none":
+    if search is None:
         return judge(np.eye(4), moving, fixed)
-    centres = [_centre_of_mass(m) for m in (atlas_mask, mask)]
+    to_middle = _shift(-_centre_of_mass(atlas_mask))
+    from_middle = _shift(_centre_of_mass(mask))
     best = None
-    for turn in TURNS:
-        start = nb.affines.from_matvec(turn, centres[1] - turn @ centres[0])
-        found = judge(_greedy(fixed, moving, start), moving, fixed)
+    # Where a world is far from its brain, the steps of an optimiser are lost in the lever.
+    for affine in search(_moved(fixed, to_middle), _moved(moving, np.linalg.inv(from_middle))):
+        found = judge(from_middle @ affine @ to_middle, moving, fixed)
         if best is None or found.similarity > best.similarity:
             best = found
         if best.similarity >= LEAST_SIMILARITY:
@@ -229,6 +237,14 @@ def _doubts(found: Alignment) -> list[str]:
 def _centre_of_mass(mask: nb.spatialimages.SpatialImage) -> np.ndarray:
     inside = np.argwhere(np.asanyarray(mask.dataobj) > 0)
     return nb.affines.apply_affine(mask.affine, inside.mean(axis=0))
+
+
+def _shift(vector: np.ndarray) -> np.ndarray:
+    return nb.affines.from_matvec(np.eye(3), vector)
+
+
+def _moved(image: nb.Nifti1Image, matrix: np.ndarray) -> nb.Nifti1Image:
+    return nb.Nifti1Image(np.asanyarray(image.dataobj), matrix @ image.affine)
 
 
 def _greedy(fixed: nb.Nifti1Image, moving: nb.Nifti1Image, start: np.ndarray) -> np.ndarray:
