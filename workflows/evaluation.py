@@ -10,6 +10,7 @@ def init_evaluation_wf(
     *,
     reference: str = "atlas",
     with_atlas_labels: bool = True,
+    omp_nthreads: int = 1,
     mem_gb: float = 1.0,
     name: str = "evaluation_wf",
 ) -> pe.Workflow:
@@ -21,6 +22,8 @@ def init_evaluation_wf(
         Where the atlas's labels come from, for the table.
     with_atlas_labels : bool
         Whether the atlas has labels.
+    omp_nthreads : int
+        Processor threads.
     mem_gb : float
         Memory of the scan at float32 in GB.
     name : str
@@ -37,7 +40,9 @@ def init_evaluation_wf(
     atlas, atlas_mask, atlas_labels
         The atlas on its own grid.
     affine_summary, register_summary
-        JSON of what was measured before.
+        JSON of what was measured before, or a sidecar that holds it.
+    flags
+        What is doubtful about the scan itself.
 
     Outputs
     -------
@@ -54,7 +59,7 @@ def init_evaluation_wf(
     inputnode = pe.Node(
         niu.IdentityInterface([
             "t1w", "mask", "segmentation", "forward", "inverse", "atlas", "atlas_mask",
-            "atlas_labels", "affine_summary", "register_summary",
+            "atlas_labels", "affine_summary", "register_summary", "flags",
         ]),
         name="inputnode",
     )  # fmt: skip
@@ -65,12 +70,12 @@ def init_evaluation_wf(
         ]),
         name="outputnode",
     )  # fmt: skip
-    memory = 1 + 4 * mem_gb
-    warp_t1w = pe.Node(ApplyTransform(), name="warp_t1w", mem_gb=memory)
-    warp_mask = pe.Node(ApplyTransform(interpolation="nearest"), name="warp_mask", mem_gb=memory)
-    carry = pe.Node(CarryLabels(), name="carry_labels", mem_gb=memory)
-    jacobian = pe.Node(JacobianMap(), name="jacobian", mem_gb=2)
-    sections = pe.Node(niu.Merge(3), name="sections", run_without_submitting=True)
+    resources = {"n_procs": omp_nthreads, "mem_gb": 1 + 4 * mem_gb}
+    nearest = {"interpolation": "nearest"}
+    warp_t1w = pe.Node(ApplyTransform(), name="warp_t1w", **resources)
+    warp_mask = pe.Node(ApplyTransform(**nearest), name="warp_mask", **resources)
+    carry = pe.Node(CarryLabels(), name="carry_labels", **resources)
+    jacobian = pe.Node(JacobianMap(), name="jacobian", n_procs=omp_nthreads, mem_gb=2)
     evaluate = pe.Node(EvaluateRegistration(reference=reference), name="evaluate", mem_gb=2)
 
     workflow.connect([
@@ -85,12 +90,11 @@ def init_evaluation_wf(
             ("atlas", "reference"), ("forward", "transform"),
         ]),
         (inputnode, jacobian, [("forward", "transform"), ("atlas_mask", "mask_file")]),
-        (inputnode, sections, [
-            (("affine_summary", _named, "Affine"), "in1"),
-            (("register_summary", _named, "Deformable"), "in2"),
+        (inputnode, evaluate, [
+            ("affine_summary", "affine_summary"), ("register_summary", "register_summary"),
+            ("flags", "scan_flags"),
         ]),
-        (jacobian, sections, [(("summary_file", _named, "Folding"), "in3")]),
-        (sections, evaluate, [("out", "summaries")]),
+        (jacobian, evaluate, [("summary_file", "jacobian_summary")]),
         (carry, evaluate, [
             ("full", "full_labels"), ("affine", "affine_labels"), ("flags", "flags"),
         ]),
@@ -103,9 +107,7 @@ def init_evaluation_wf(
         (evaluate, outputnode, [("dice_file", "dice"), ("metrics_file", "metrics")]),
     ])  # fmt: skip
     if with_atlas_labels:
-        back = pe.Node(
-            ApplyTransform(interpolation="nearest"), name="warp_atlas_labels", mem_gb=memory
-        )
+        back = pe.Node(ApplyTransform(**nearest), name="warp_atlas_labels", **resources)
         workflow.connect([
             (inputnode, evaluate, [("atlas_labels", "atlas_labels")]),
             (inputnode, back, [
@@ -114,7 +116,3 @@ def init_evaluation_wf(
             (back, outputnode, [("out_file", "atlas_labels_in_scan")]),
         ])  # fmt: skip
     return workflow
-
-
-def _named(path, name):
-    return (name, path)

@@ -6,16 +6,16 @@ from nipype.pipeline import engine as pe
 from vxmprep.interfaces import AffineAlign, BiasCorrect, Conform, SkullStrip, SynthStrip
 
 
-def init_preparation_wf(
+def init_brain_wf(
     *,
     skull_strip: str = "auto",
     bias_correct: bool = True,
-    affine: str = "greedy",
     use_gpu: bool = False,
+    omp_nthreads: int = 1,
     mem_gb: float = 1.0,
-    name: str = "preparation_wf",
+    name: str = "brain_wf",
 ) -> pe.Workflow:
-    """Build the graph that masks a scan, corrects its bias field and aligns it to the atlas.
+    """Build the graph that masks the brain of a scan and corrects its bias field.
 
     Parameters
     ----------
@@ -23,10 +23,10 @@ def init_preparation_wf(
         The last two take the mask from the input ``mask_file``.
     bias_correct : bool
         Correct the bias field with N4.
-    affine : {"greedy", "none"}
-        How the affine is found.
     use_gpu : bool
         Run the skull-strip on a GPU.
+    omp_nthreads : int
+        Processor threads.
     mem_gb : float
         Memory of the scan at float32 in GB, by which the nodes' needs are estimated.
     name : str
@@ -38,10 +38,6 @@ def init_preparation_wf(
         T1w scan.
     mask_file
         Brain mask made elsewhere, in the scan's world; optional.
-    atlas, atlas_mask
-        Skull-stripped atlas and its mask on its own grid.
-    reference
-        Image on the network's grid.
 
     Outputs
     -------
@@ -51,6 +47,73 @@ def init_preparation_wf(
         Brain mask there.
     strip_method
         How the mask was made.
+    flags
+        What is doubtful about the scan itself.
+    """
+    workflow = pe.Workflow(name=name)
+    inputnode = pe.Node(niu.IdentityInterface(["t1w", "mask_file"]), name="inputnode")
+    outputnode = pe.Node(
+        niu.IdentityInterface(["t1w", "mask", "strip_method", "flags"]), name="outputnode"
+    )
+    strip = _strip_node(skull_strip, use_gpu=use_gpu, mem_gb=mem_gb)
+    strip.n_procs = omp_nthreads
+    workflow.connect([
+        (inputnode, strip, [("t1w", "in_file")]),
+        (strip, outputnode, [("mask_file", "mask")]),
+    ])  # fmt: skip
+    if skull_strip in ("freesurfer", "derivatives"):
+        workflow.connect(inputnode, "mask_file", strip, "mask_file")
+    if skull_strip in ("synthstrip", "bet"):
+        outputnode.inputs.strip_method = skull_strip
+    else:
+        workflow.connect([
+            (strip, outputnode, [("method", "strip_method"), ("flags", "flags")]),
+        ])  # fmt: skip
+    if bias_correct:
+        bias = pe.Node(BiasCorrect(), name="bias", n_procs=omp_nthreads, mem_gb=0.5 + 6 * mem_gb)
+        workflow.connect([
+            (inputnode, bias, [("t1w", "in_file")]),
+            (strip, bias, [("mask_file", "mask_file")]),
+            (bias, outputnode, [("out_file", "t1w")]),
+        ])  # fmt: skip
+    else:
+        workflow.connect(inputnode, "t1w", outputnode, "t1w")
+    return workflow
+
+
+def init_alignment_wf(
+    *,
+    affine: str = "greedy",
+    omp_nthreads: int = 1,
+    mem_gb: float = 1.0,
+    name: str = "alignment_wf",
+) -> pe.Workflow:
+    """Build the graph that aligns a brain to the atlas and brings it to the network's grid.
+
+    Parameters
+    ----------
+    affine : {"greedy", "ants", "flirt", "none"}
+        How the affine is found.
+    omp_nthreads : int
+        Processor threads.
+    mem_gb : float
+        Memory of the scan at float32 in GB, by which the nodes' needs are estimated.
+    name : str
+        Name of the workflow.
+
+    Inputs
+    ------
+    t1w
+        Bias-corrected scan.
+    mask
+        Brain mask on its grid.
+    atlas, atlas_mask
+        Skull-stripped atlas and its mask on its own grid.
+    reference
+        Image on the network's grid.
+
+    Outputs
+    -------
     affine
         ITK affine, atlas points to scan points, RAS mm inside.
     affine_summary
@@ -60,47 +123,24 @@ def init_preparation_wf(
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(
-        niu.IdentityInterface(["t1w", "mask_file", "atlas", "atlas_mask", "reference"]),
+        niu.IdentityInterface(["t1w", "mask", "atlas", "atlas_mask", "reference"]),
         name="inputnode",
     )
     outputnode = pe.Node(
-        niu.IdentityInterface(
-            ["t1w", "mask", "strip_method", "affine", "affine_summary", "conformed"]
-        ),
-        name="outputnode",
+        niu.IdentityInterface(["affine", "affine_summary", "conformed"]), name="outputnode"
     )
-    strip = _strip_node(skull_strip, use_gpu=use_gpu, mem_gb=mem_gb)
-    align = pe.Node(AffineAlign(method=affine), name="align", mem_gb=0.5 + 4 * mem_gb)
-    conform = pe.Node(Conform(), name="conform", mem_gb=0.5 + 4 * mem_gb)
-
-    if skull_strip in ("freesurfer", "derivatives"):
-        workflow.connect(inputnode, "mask_file", strip, "mask_file")
-    mask = "mask_file"
-    if skull_strip in ("synthstrip", "bet"):
-        outputnode.inputs.strip_method = skull_strip
-    else:
-        workflow.connect(strip, "method", outputnode, "strip_method")
-    workflow.connect(inputnode, "t1w", strip, "in_file")
-
-    source, corrected = inputnode, "t1w"
-    if bias_correct:
-        bias = pe.Node(BiasCorrect(), name="bias", mem_gb=0.5 + 6 * mem_gb)
-        workflow.connect([
-            (inputnode, bias, [("t1w", "in_file")]),
-            (strip, bias, [(mask, "mask_file")]),
-        ])  # fmt: skip
-        source, corrected = bias, "out_file"
-
+    memory = 0.5 + 4 * mem_gb
+    align = pe.Node(AffineAlign(method=affine), name="align", mem_gb=memory)
+    conform = pe.Node(Conform(), name="conform", n_procs=omp_nthreads, mem_gb=memory)
     workflow.connect([
-        (source, align, [(corrected, "in_file")]),
-        (strip, align, [(mask, "mask_file")]),
-        (inputnode, align, [("atlas", "atlas_file"), ("atlas_mask", "atlas_mask")]),
-        (source, conform, [(corrected, "in_file")]),
-        (strip, conform, [(mask, "mask_file")]),
+        (inputnode, align, [
+            ("t1w", "in_file"), ("mask", "mask_file"), ("atlas", "atlas_file"),
+            ("atlas_mask", "atlas_mask"),
+        ]),
+        (inputnode, conform, [
+            ("t1w", "in_file"), ("mask", "mask_file"), ("reference", "reference"),
+        ]),
         (align, conform, [("affine_file", "affine_file")]),
-        (inputnode, conform, [("reference", "reference")]),
-        (source, outputnode, [(corrected, "t1w")]),
-        (strip, outputnode, [(mask, "mask")]),
         (align, outputnode, [("affine_file", "affine"), ("summary_file", "affine_summary")]),
         (conform, outputnode, [("out_file", "conformed")]),
     ])  # fmt: skip

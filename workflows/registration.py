@@ -42,7 +42,7 @@ def init_registration_wf(
     -------
     forward, inverse
         ITK composites that resample the scan onto the atlas and the atlas onto the scan.
-    summary
+    register_summary
         JSON: similarity, residual of the inverse in mm.
     """
     workflow = pe.Workflow(name=name)
@@ -50,7 +50,7 @@ def init_registration_wf(
         niu.IdentityInterface(["conformed", "atlas", "atlas_mask", "affine"]), name="inputnode"
     )
     outputnode = pe.Node(
-        niu.IdentityInterface(["forward", "inverse", "summary"]), name="outputnode"
+        niu.IdentityInterface(["forward", "inverse", "register_summary"]), name="outputnode"
     )
     register = pe.Node(
         Register(iterations=iterations, device=device, use_gpu=device.startswith("cuda")),
@@ -71,7 +71,7 @@ def init_registration_wf(
         (register, outputnode, [
             ("forward", "forward"),
             ("inverse", "inverse"),
-            ("summary_file", "summary"),
+            ("summary_file", "register_summary"),
         ]),
     ])  # fmt: skip
     return workflow

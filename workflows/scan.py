@@ -1,12 +1,75 @@
-"""All that happens to one scan."""
+"""All that happens to one scan, in stages that each write what they made.
+
+A stage reads what earlier ones wrote, whether they ran just now or in another run: the results are
+the same to the bit.
+"""
+
+from collections.abc import Sequence
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from vxmprep.interfaces import SaveScan
+from vxmprep.interfaces import CarryLabels, SaveScan
 from vxmprep.workflows.evaluation import init_evaluation_wf
-from vxmprep.workflows.preparation import init_preparation_wf
+from vxmprep.workflows.preparation import init_alignment_wf, init_brain_wf
 from vxmprep.workflows.registration import init_registration_wf
+
+STAGES = ("brain", "align", "labels", "register", "evaluate")
+ATLAS_FILES = ("brain", "mask", "labels", "network_brain", "network_mask")
+
+TAKES = {
+    "brain": {"inputnode.t1w": "scan", "inputnode.mask_file": "mask_file"},
+    "align": {
+        "inputnode.t1w": "t1w",
+        "inputnode.mask": "mask",
+        "inputnode.atlas": "atlas_brain",
+        "inputnode.atlas_mask": "atlas_mask",
+        "inputnode.reference": "atlas_network_brain",
+    },
+    "labels": {
+        "labels_file": "segmentation",
+        "mask_file": "mask",
+        "transform": "affine",
+        "reference": "atlas_network_brain",
+    },
+    "register": {
+        "inputnode.conformed": "conformed",
+        "inputnode.affine": "affine",
+        "inputnode.atlas": "atlas_network_brain",
+        "inputnode.atlas_mask": "atlas_network_mask",
+    },
+    "evaluate": {
+        "inputnode.t1w": "t1w",
+        "inputnode.mask": "mask",
+        "inputnode.segmentation": "segmentation",
+        "inputnode.forward": "forward",
+        "inputnode.inverse": "inverse",
+        "inputnode.atlas": "atlas_brain",
+        "inputnode.atlas_mask": "atlas_mask",
+        "inputnode.atlas_labels": "atlas_labels",
+        "inputnode.affine_summary": "affine_summary",
+        "inputnode.register_summary": "register_summary",
+        "inputnode.flags": "flags",
+    },
+}
+"""What is fed to the inputs of each stage."""
+
+GIVES = {
+    "brain": {f"outputnode.{name}": name for name in ("t1w", "mask", "strip_method", "flags")},
+    "align": {f"outputnode.{name}": name for name in ("affine", "affine_summary", "conformed")},
+    "labels": {"full": "conformed_labels", "flags": "flags"},
+    "register": {
+        f"outputnode.{name}": name for name in ("forward", "inverse", "register_summary")
+    },
+    "evaluate": {
+        f"outputnode.{name}": name
+        for name in (
+            "t1w_in_atlas", "mask_in_atlas", "labels_in_atlas", "labels_in_atlas_affine",
+            "atlas_labels_in_scan", "jacobian", "dice", "metrics",
+        )
+    },
+}  # fmt: skip
+"""Which outputs of each stage are written, by the names of `vxmprep.interfaces.SaveScan`."""
 
 
 def init_scan_wf(
@@ -16,10 +79,12 @@ def init_scan_wf(
     output_dir: str,
     space: str,
     source: str,
+    stages: Sequence[str] = STAGES,
+    ready: dict | None = None,
     segmentation: str | None = None,
     segmentation_source: str | None = None,
     mask_file: str | None = None,
-    common: dict | None = None,
+    provenance: dict[str, dict] | None = None,
     skull_strip: str = "auto",
     bias_correct: bool = True,
     affine: str = "greedy",
@@ -32,7 +97,7 @@ def init_scan_wf(
     mem_gb: float = 1.0,
     name: str = "scan_wf",
 ) -> pe.Workflow:
-    """Build the graph of one scan: prepare, register, evaluate, write.
+    """Build the graph of one scan: find the brain, align, register, evaluate, and write each.
 
     Parameters
     ----------
@@ -46,16 +111,26 @@ def init_scan_wf(
         Label of the atlas's space.
     source : str
         BIDS URI of the scan.
+    stages : sequence of str
+        Which of ``brain`` (mask, bias field), ``align`` (affine, network grid), ``labels``
+        (segmentation on the network grid), ``register`` and ``evaluate`` are run.
+    ready : dict, optional
+        What stages that are not run left: paths by their names in `vxmprep.interfaces.SaveScan`,
+        and ``strip_method`` and ``flags`` of the stage ``brain``.
     segmentation, segmentation_source : str, optional
         FreeSurfer-numbered labels of the scan, and their BIDS URI.
     mask_file : path, optional
         Brain mask made elsewhere.
-    common : dict, optional
-        What every sidecar says.
-    skull_strip, bias_correct, affine
-        See `init_preparation_wf`.
-    model, iterations, device, omp_nthreads
+    provenance : dict, optional
+        What the sidecars say, by stage.
+    skull_strip, bias_correct
+        See `init_brain_wf`.
+    affine
+        See `init_alignment_wf`.
+    model, iterations, device
         See `init_registration_wf`.
+    omp_nthreads : int
+        Processor threads.
     reference, with_atlas_labels
         See `init_evaluation_wf`.
     mem_gb : float
@@ -70,92 +145,70 @@ def init_scan_wf(
 
     Outputs
     -------
-    out_files
-        The files written.
+    files
+        For each stage run, ``<stage>``: the files written by what they hold.
     """
     workflow = pe.Workflow(name=name)
-    inputnode = pe.Node(
-        niu.IdentityInterface(["brain", "mask", "labels", "network_brain", "network_mask"]),
-        name="inputnode",
-    )
-    outputnode = pe.Node(niu.IdentityInterface(["out_files"]), name="outputnode")
-    prepare = init_preparation_wf(
-        skull_strip=skull_strip,
-        bias_correct=bias_correct,
-        affine=affine,
-        use_gpu=device.startswith("cuda"),
-        mem_gb=mem_gb,
-    )
-    prepare.inputs.inputnode.t1w = t1w
-    if mask_file is not None:
-        prepare.inputs.inputnode.mask_file = mask_file
-    register = init_registration_wf(
-        model=model, iterations=iterations, device=device, omp_nthreads=omp_nthreads
-    )
-    evaluate = init_evaluation_wf(
-        reference=reference, with_atlas_labels=with_atlas_labels, mem_gb=mem_gb
-    )
-    save = pe.Node(
-        SaveScan(
-            output_dir=output_dir,
-            entities=list(entities),
-            space=space,
-            source=source,
-            common=common or {},
+    atlas = pe.Node(niu.IdentityInterface(list(ATLAS_FILES)), name="inputnode")
+    outputnode = pe.Node(niu.IdentityInterface(list(stages)), name="outputnode")
+    threads = {"mem_gb": mem_gb, "omp_nthreads": omp_nthreads}
+    gpu = device.startswith("cuda")
+    builders = {
+        "brain": lambda: init_brain_wf(
+            skull_strip=skull_strip, bias_correct=bias_correct, use_gpu=gpu, **threads
         ),
-        name="save",
-        mem_gb=1 + 3 * mem_gb,
-    )
-    if segmentation is not None:
-        evaluate.inputs.inputnode.segmentation = segmentation
-        save.inputs.segmentation_source = segmentation_source or segmentation
-
-    workflow.connect([
-        (inputnode, prepare, [
-            ("brain", "inputnode.atlas"),
-            ("mask", "inputnode.atlas_mask"),
-            ("network_brain", "inputnode.reference"),
-        ]),
-        (inputnode, register, [
-            ("network_brain", "inputnode.atlas"),
-            ("network_mask", "inputnode.atlas_mask"),
-        ]),
-        (inputnode, evaluate, [
-            ("brain", "inputnode.atlas"),
-            ("mask", "inputnode.atlas_mask"),
-            ("labels", "inputnode.atlas_labels"),
-        ]),
-        (prepare, register, [
-            ("outputnode.conformed", "inputnode.conformed"),
-            ("outputnode.affine", "inputnode.affine"),
-        ]),
-        (prepare, evaluate, [
-            ("outputnode.t1w", "inputnode.t1w"),
-            ("outputnode.mask", "inputnode.mask"),
-            ("outputnode.affine_summary", "inputnode.affine_summary"),
-        ]),
-        (register, evaluate, [
-            ("outputnode.forward", "inputnode.forward"),
-            ("outputnode.inverse", "inputnode.inverse"),
-            ("outputnode.summary", "inputnode.register_summary"),
-        ]),
-        (prepare, save, [
-            ("outputnode.t1w", "t1w"),
-            ("outputnode.mask", "mask"),
-            ("outputnode.strip_method", "strip_method"),
-            ("outputnode.affine", "affine"),
-        ]),
-        (register, save, [
-            ("outputnode.forward", "forward"),
-            ("outputnode.inverse", "inverse"),
-        ]),
-        (evaluate, save, [
-            (f"outputnode.{name}", name)
-            for name in (
-                "t1w_in_atlas", "mask_in_atlas", "labels_in_atlas", "labels_in_atlas_affine",
-                "atlas_labels_in_scan", "jacobian", "dice", "metrics",
-            )
-        ]),
-        (save, outputnode, [("out_files", "out_files")]),
-    ])  # fmt: skip
+        "align": lambda: init_alignment_wf(affine=affine, **threads),
+        "labels": lambda: pe.Node(CarryLabels(), name="conform_labels", mem_gb=1 + 4 * mem_gb),
+        "register": lambda: init_registration_wf(
+            model=model, iterations=iterations, device=device, omp_nthreads=omp_nthreads
+        ),
+        "evaluate": lambda: init_evaluation_wf(
+            reference=reference, with_atlas_labels=with_atlas_labels, **threads
+        ),
+    }
+    originals = {"brain": [t1w, mask_file], "labels": [segmentation], "evaluate": [segmentation]}
+    feeds = {
+        "scan": t1w,
+        "mask_file": mask_file,
+        "segmentation": segmentation,
+        **(ready or {}),
+        **{f"atlas_{key}": (atlas, key) for key in ATLAS_FILES},
+    }
+    for stage in [stage for stage in STAGES if stage in stages]:
+        node = builders[stage]()
+        save = pe.Node(
+            SaveScan(
+                output_dir=output_dir,
+                entities=list(entities),
+                space=space,
+                source=source,
+                common=(provenance or {}).get(stage, {}),
+                originals=[path for path in originals.get(stage, []) if path is not None],
+            ),
+            name=f"save_{stage}",
+            mem_gb=1 + 3 * mem_gb,
+        )
+        if segmentation is not None:
+            save.inputs.segmentation_source = segmentation_source or segmentation
+        _feed(workflow, node, {end: feeds.get(feed) for end, feed in TAKES[stage].items()})
+        if stage == "evaluate":
+            _feed(workflow, save, {"strip_method": feeds.get("strip_method")})
+        workflow.connect([
+            (node, save, list(GIVES[stage].items())),
+            (save, outputnode, [("files", stage)]),
+        ])  # fmt: skip
+        # Of the flags only those of the scan itself are wanted later on.
+        kept = [name for name in GIVES[stage].values() if name != "flags" or stage == "brain"]
+        feeds.update({name: (save, name) for name in kept})
     return workflow
+
+
+def _feed(workflow: pe.Workflow, target: pe.Node | pe.Workflow, fed: dict) -> None:
+    """Connect inputs of a node or workflow to what a stage makes, or set them to what is ready."""
+    for end, feed in fed.items():
+        if isinstance(feed, tuple):
+            workflow.connect(*feed, target, end)
+        elif feed is not None:
+            node, _, field = end.rpartition(".")
+            inputs = target.get_node(node).inputs if node else target.inputs
+            setattr(inputs, field, feed)

@@ -29,6 +29,8 @@ NAMES = {
     "forward": f"{STEM}_from-T1w_to-{SPACE}_mode-image_xfm.h5",
     "inverse": f"{STEM}_from-{SPACE}_to-T1w_mode-image_xfm.h5",
     "affine": f"{STEM}_from-T1w_to-{SPACE}_mode-image_desc-affine_xfm.txt",
+    "conformed": f"{STEM}_space-{SPACE}_res-network_desc-conformed_T1w.nii.gz",
+    "conformed_labels": f"{STEM}_space-{SPACE}_res-network_desc-conformed_dseg.nii.gz",
     "dice": f"{STEM}_space-{SPACE}_desc-registration_dice.tsv",
     "metrics": f"{STEM}_space-{SPACE}_desc-registration_metrics.json",
 }
@@ -58,7 +60,7 @@ def given(tmp_path_factory) -> dict[str, Path]:
     return files
 
 
-def write(root: Path, given: dict[str, Path], *, strip_method: str = "deepbet") -> list[Path]:
+def write(root: Path, given: dict[str, Path], *, strip_method: str = "deepbet") -> dict[str, Path]:
     writer = ScanWriter(root, ENTITIES, COMMON)
     sources = [SCAN, SEGMENTATION]
     return write_scan(writer, given, SPACE, sources, strip_method=strip_method)
@@ -107,12 +109,37 @@ def test_every_entity_of_a_scan_is_in_the_name(tmp_path):
 
 
 def test_the_files_written_are_told(given, tmp_path):
-    assert [path.name for path in write(tmp_path, given)] == list(NAMES.values())
+    written = write(tmp_path, given)
+    assert {key: path.name for key, path in written.items()} == NAMES
 
 
 def test_what_was_not_computed_is_not_written(given, tmp_path):
     some = {key: given[key] for key in ("t1w", "mask", "forward")}
-    assert [path.name for path in write(tmp_path, some)] == [NAMES[key] for key in some]
+    assert {key: path.name for key, path in write(tmp_path, some).items()} == {
+        key: NAMES[key] for key in some
+    }
+
+
+@pytest.mark.parametrize(
+    ("summary", "owner"), [("affine_summary", "affine"), ("register_summary", "forward")]
+)
+def test_measures_go_into_the_sidecar_of_what_they_measure(summary, owner, given, tmp_path):
+    measures = tmp_path / "measures.json"
+    measures.write_text('{"Similarity": 0.5}')
+    written = write(tmp_path, {owner: given[owner], summary: measures})
+    assert written[summary].name == NAMES[owner].rsplit(".", 1)[0] + ".json"
+    content = json.loads(written[summary].read_text())
+    assert content["Measures"] == {"Similarity": 0.5}
+    assert content["Sources"] == [SCAN]
+
+
+@pytest.mark.parametrize("key", ["conformed", "conformed_labels"])
+def test_an_image_on_the_networks_grid_says_what_that_is(key, anat):
+    assert "1 mm" in sidecar(anat, key)["Resolution"]
+
+
+def test_the_sidecar_of_the_mask_says_how_it_was_made(anat):
+    assert sidecar(anat, "mask")["Method"] == "deepbet"
 
 
 @pytest.mark.parametrize("key", [key for key in NAMES if key not in ("dice", "metrics")])

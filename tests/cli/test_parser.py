@@ -75,6 +75,9 @@ def test_help_answers_fast(help_text):
         "--fs-subjects-dir", "--work-dir", "--nprocs", "--omp-nthreads", "--mem-mb",
         "--stop-on-first-crash", "--atlas", "--atlas-name", "--atlas-labels", "--skull-strip",
         "--no-n4", "--affine", "--model", "--refine-iterations", "--device", "--version",
+        "--bids-filter-file", "--bids-database-dir", "--skip-bids-validation", "--use-plugin",
+        "--config-file", "--resource-monitor", "--boilerplate-only", "--write-graph",
+        "--clean-workdir", "--force", "--verbose", "prepare", "exit codes",
     ],
 )  # fmt: skip
 def test_help_names_every_option(option, help_text):
@@ -151,13 +154,23 @@ def test_a_path_that_is_not_there_is_named_in_one_line(options, words, refused):
     assert said == f"vxmprep: {words}\n"
 
 
-@pytest.mark.parametrize(("method", "program"), [("synthstrip", "mri_synthstrip"), ("bet", "bet")])
-def test_a_skull_strip_whose_program_is_absent_is_refused(
-    method, program, refused, monkeypatch, tmp_path
+@pytest.mark.parametrize(
+    ("options", "program"),
+    [
+        (["--skull-strip", "synthstrip"], "mri_synthstrip"),
+        (["--skull-strip", "bet"], "bet"),
+        (["--affine", "ants"], "antsRegistration"),
+        (["--affine", "flirt"], "flirt"),
+        (["--write-graph"], "dot"),
+    ],
+)
+def test_an_option_whose_program_is_absent_is_refused(
+    options, program, refused, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
-    said = refused("--skull-strip", method)
-    assert f"the program {program} is not on the PATH" in said
+    said = refused(*options)
+    assert said.startswith(f"vxmprep: {' '.join(options)}: the program {program}")
+    assert "is not on the PATH" in said
     assert said.count("\n") == 1
 
 
@@ -188,6 +201,38 @@ def test_the_dataset_cannot_be_the_output(bids_dir, capsys):
     assert said.count("\n") == 1
 
 
+def test_the_output_cannot_lie_inside_the_dataset(bids_dir, capsys):
+    said = said_about([str(bids_dir), f"{bids_dir}/out", "participant"], capsys)
+    assert "the output lies inside the dataset" in said
+    assert said.count("\n") == 1
+
+
+def test_the_output_may_be_among_the_derivatives_of_the_dataset(bids_dir):
+    place = bids_dir / "derivatives" / "vxmprep"
+    assert parse([str(bids_dir), str(place), "participant"]).output_dir == place
+
+
+@pytest.mark.parametrize("below", [".", "work", "derivatives/work"])
+def test_the_work_folder_cannot_lie_inside_the_dataset(below, refused, bids_dir):
+    assert "lies inside the dataset" in refused("-w", str(bids_dir / below))
+
+
+def test_the_work_folder_cannot_be_the_output(refused, tmp_path):
+    assert "is the output too" in refused("-w", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("words", "lacking"), [([], "BIDS_DIR"), (["a"], "OUTPUT_DIR"), (["a", "b"], "LEVEL")]
+)
+def test_a_word_that_is_missing_is_named(words, lacking, capsys):
+    assert said_about(words, capsys).startswith(f"vxmprep: {lacking} is missing; usage: vxmprep")
+
+
+def test_options_may_stand_anywhere(bids_dir, tmp_path):
+    settings = parse(["--nprocs", "3", str(bids_dir), "--force", str(tmp_path / "o"), "prepare"])
+    assert (settings.nprocs, settings.force, settings.levels) == (3, True, ("prepare",))
+
+
 def test_the_output_cannot_be_a_file(bids_dir, tmp_path, capsys):
     (tmp_path / "out").touch()
     assert "out" in said_about([str(bids_dir), str(tmp_path / "out"), "participant"], capsys)
@@ -209,7 +254,7 @@ def test_a_value_out_of_its_range_is_refused_in_the_last_line(options, words, re
 
 def test_an_unknown_level_is_refused(bids_dir, tmp_path, capsys):
     said = said_about([str(bids_dir), str(tmp_path / "out"), "everything"], capsys)
-    assert "invalid choice: 'everything'" in said.splitlines()[-1]
+    assert said == ("vxmprep: everything: no such level; levels are prepare, participant\n")
 
 
 def test_a_word_in_place_of_a_number_is_refused_in_the_users_terms(refused):

@@ -23,7 +23,7 @@ def bids_dir(tmp_path) -> Path:
     for number in (1, 2):
         path = root / f"sub-0{number}" / "anat" / f"sub-0{number}_T1w.nii.gz"
         path.parent.mkdir(parents=True)
-        nb.save(nb.Nifti1Image(np.zeros((8, 16, 32), np.uint8), np.eye(4)), path)
+        nb.save(nb.Nifti1Image(np.zeros((32, 40, 48), np.uint8), np.eye(4)), path)
     (root / "dataset_description.json").write_text(
         json.dumps({"Name": "made up", "BIDSVersion": "1.10.0"})
     )
@@ -53,47 +53,59 @@ def lacking(masks: Path, label: str) -> None:
     (masks / f"sub-{label}" / "anat" / f"sub-{label}_desc-brain_mask.nii.gz").unlink()
 
 
-def test_every_scan_has_a_branch_with_its_file(settings_of, bids_dir):
+def strips(plan) -> dict[str, str | None]:
+    """Give the mask of each scan."""
+    return {task.scan.stem: task.mask and task.mask.name for task in plan.tasks}
+
+
+def test_every_scan_has_a_task_with_its_file(settings_of, bids_dir):
     plan = make_plan(settings_of())
-    assert [scan.stem for scan in plan.scans] == ["sub-01", "sub-02"]
-    assert list(plan.branches) == ["sub-01", "sub-02"]
-    branch = plan.branches["sub-02"]
-    assert branch["t1w"] == str(bids_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz")
-    assert branch["source"] == "bids:raw:sub-02/anat/sub-02_T1w.nii.gz"
-    assert branch["entities"] == (("subject", "02"),)
-    assert branch["mem_gb"] == pytest.approx(8 * 16 * 32 * 4 / 2**30)
+    assert [task.scan.stem for task in plan.tasks] == ["sub-01", "sub-02"]
+    task = plan.tasks[1]
+    assert task.scan.path == bids_dir / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    assert task.gigabytes == pytest.approx(32 * 40 * 48 * 4 / 2**30)
+    assert task.pending
 
 
 def test_participants_are_chosen(settings_of):
     plan = make_plan(settings_of(participant_label=("sub-02",)))
-    assert [scan.stem for scan in plan.scans] == ["sub-02"]
+    assert [task.scan.stem for task in plan.tasks] == ["sub-02"]
 
 
 def test_without_masks_each_scan_is_looked_at(settings_of):
-    branches = make_plan(settings_of()).branches.values()
-    assert {b["skull_strip"] for b in branches} == {"auto"}
-    assert {b["mask_file"] for b in branches} == {None}
+    plan = make_plan(settings_of())
+    assert plan.skull_strip == "auto"
+    assert strips(plan) == {"sub-01": None, "sub-02": None}
 
 
 def test_masks_of_all_scans_are_used(settings_of, masks):
-    branches = make_plan(settings_of(derivatives=(masks,))).branches
-    assert {b["skull_strip"] for b in branches.values()} == {"derivatives"}
-    assert branches["sub-01"]["mask_file"].endswith("sub-01_desc-brain_mask.nii.gz")
-    assert branches["sub-02"]["mask_file"].endswith("sub-02_desc-brain_mask.nii.gz")
+    plan = make_plan(settings_of(derivatives=(masks,)))
+    assert plan.skull_strip == "derivatives"
+    assert strips(plan) == {s: f"{s}_desc-brain_mask.nii.gz" for s in ("sub-01", "sub-02")}
 
 
 def test_if_one_scan_lacks_a_mask_none_is_used(settings_of, masks):
     lacking(masks, "02")
-    branches = make_plan(settings_of(derivatives=(masks,))).branches.values()
-    assert {b["skull_strip"] for b in branches} == {"auto"}
-    assert {b["mask_file"] for b in branches} == {None}
+    plan = make_plan(settings_of(derivatives=(masks,)))
+    assert plan.skull_strip == "auto"
+    assert strips(plan) == {"sub-01": None, "sub-02": None}
 
 
-def test_masks_asked_for_must_be_there_for_every_scan(settings_of, masks):
+def test_how_brains_are_found_does_not_depend_on_the_participants_asked_for(settings_of, masks):
+    """Jobs of a cluster, a participant each, must decide alike."""
     lacking(masks, "02")
+    settings = settings_of(derivatives=(masks,), participant_label=("01",))
+    assert make_plan(settings).skull_strip == "auto"
+
+
+def test_masks_asked_for_must_be_there_for_every_scan_asked_for(settings_of, masks):
+    lacking(masks, "02")
+    settings = {"derivatives": (masks,), "skull_strip": "derivatives"}
     with pytest.raises(DatasetError, match="no brain mask for sub-02;") as caught:
-        make_plan(settings_of(derivatives=(masks,), skull_strip="derivatives"))
+        make_plan(settings_of(**settings))
     assert "\n" not in str(caught.value)
+    only = make_plan(settings_of(**settings, participant_label=("01",)))
+    assert strips(only) == {"sub-01": "sub-01_desc-brain_mask.nii.gz"}
 
 
 def test_how_many_masks_are_missing_is_said(settings_of):
@@ -107,37 +119,52 @@ def test_masks_of_freesurfer_are_taken_from_its_folder(settings_of, tmp_path):
         path.parent.mkdir(parents=True)
         path.touch()
     settings = settings_of(fs_subjects_dir=tmp_path / "fs", skull_strip="freesurfer")
-    branches = make_plan(settings).branches
-    assert branches["sub-01"]["skull_strip"] == "freesurfer"
-    assert branches["sub-01"]["mask_file"] == str(tmp_path / "fs/sub-01/mri/brainmask.mgz")
+    plan = make_plan(settings)
+    assert plan.skull_strip == "freesurfer"
+    assert plan.tasks[0].mask == tmp_path / "fs/sub-01/mri/brainmask.mgz"
 
 
 def test_another_method_ignores_masks(settings_of, masks):
-    branches = make_plan(settings_of(derivatives=(masks,), skull_strip="deepbet")).branches
-    assert {b["skull_strip"] for b in branches.values()} == {"deepbet"}
-    assert {b["mask_file"] for b in branches.values()} == {None}
+    plan = make_plan(settings_of(derivatives=(masks,), skull_strip="deepbet"))
+    assert plan.skull_strip == "deepbet"
+    assert strips(plan) == {"sub-01": None, "sub-02": None}
 
 
 def test_a_segmentation_is_found_and_named_as_a_source(settings_of, bids_dir):
     path = bids_dir / "derivatives" / "freesurfer" / "sub-01" / "mri" / "aseg.mgz"
     path.parent.mkdir(parents=True)
     path.touch()
-    branches = make_plan(settings_of()).branches
-    assert branches["sub-01"]["segmentation"] == str(path)
-    assert branches["sub-01"]["segmentation_source"] == (
-        "bids:raw:derivatives/freesurfer/sub-01/mri/aseg.mgz"
-    )
-    assert branches["sub-02"]["segmentation"] is None
+    plan = make_plan(settings_of())
+    assert [task.segmentation for task in plan.tasks] == [path, None]
+    branch = plan._branch(plan.tasks[0])
+    assert branch["source"] == "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"
+    assert branch["segmentation_source"] == "bids:raw:derivatives/freesurfer/sub-01/mri/aseg.mgz"
 
 
 def test_a_missing_atlas_is_noticed_before_any_work(settings_of):
-    with pytest.raises(AtlasError, match="no such file"):
+    with pytest.raises(AtlasError, match=r"/nowhere/atlas\.nii\.gz"):
         make_plan(settings_of(atlas="/nowhere/atlas.nii.gz"))
 
 
-def test_a_file_that_is_no_image_is_left_to_its_own_branch(settings_of, bids_dir):
-    (bids_dir / "sub-01" / "anat" / "sub-01_T1w.nii.gz").write_bytes(b"")
-    assert make_plan(settings_of()).branches["sub-01"]["mem_gb"] == 0.1
+def test_a_file_that_is_no_image_is_noticed_and_not_worked_on(settings_of, bids_dir):
+    broken = bids_dir / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    broken.write_bytes(b"")
+    plan = make_plan(settings_of())
+    assert plan.tasks[0].problem.startswith(str(broken))
+    assert [task.scan.stem for task in plan.pending] == ["sub-02"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "stages"),
+    [
+        (("prepare",), ["brain", "align", "labels"]),
+        (("participant",), ["brain", "align", "labels", "register", "evaluate"]),
+        (("prepare", "participant"), ["brain", "align", "labels", "register", "evaluate"]),
+    ],
+)
+def test_a_level_is_made_of_stages(levels, stages, settings_of):
+    task = make_plan(settings_of(levels=levels)).tasks[0]
+    assert [stage.name for stage in task.stages] == list(task.missing) == stages
 
 
 @pytest.mark.parametrize(
@@ -149,6 +176,10 @@ def test_processors_are_shared_out_where_scans_are_few(nprocs, scans, threads, s
 
 def test_threads_asked_for_are_taken(settings_of):
     assert settings_of(nprocs=8, omp_nthreads=3).threads(100) == 3
+
+
+def test_a_scan_gets_no_more_threads_than_there_are_processors(settings_of):
+    assert settings_of(nprocs=2, omp_nthreads=16).threads(1) == 2
 
 
 def test_the_branch_of_a_scan_has_a_name_that_nipype_takes():
@@ -163,12 +194,13 @@ def test_the_graph_has_a_branch_per_scan_with_the_settings(settings_of, tmp_path
     graph = make_plan(settings).graph()
     names = graph.list_node_names()
     for branch in ("sub_01_wf", "sub_02_wf"):
-        assert f"{branch}.preparation_wf.align" in names
-        assert f"{branch}.preparation_wf.bias" not in names
+        assert f"{branch}.alignment_wf.align" in names
+        assert f"{branch}.brain_wf.bias" not in names
         register = graph.get_node(f"{branch}.registration_wf.register")
         assert register.inputs.iterations == 7
         assert register.inputs.model == str(model)
-    common = graph.get_node("sub_01_wf.save").inputs.common
+    assert "Model" not in graph.get_node("sub_01_wf.save_align").inputs.common
+    common = graph.get_node("sub_01_wf.save_register").inputs.common
     assert common["Settings"]["BiasCorrection"] == "none"
     assert common["Model"] == {
         "File": "net.pt", "SHA256": hashlib.sha256(model.read_bytes()).hexdigest()

@@ -1,6 +1,7 @@
 """Each node once on small files: paths in, paths out, and the numbers of its function."""
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -215,25 +216,28 @@ def test_jacobian_map_writes_the_determinant_inside_the_mask_and_counts_folding(
 
 def test_evaluate_registration_writes_the_table_and_the_metrics(segmentation, folder):
     (folder / "a.json").write_text('{"Similarity": 0.5, "Flags": ["poor"]}')
+    (folder / "sidecar.json").write_text('{"Sources": ["x"], "Measures": {"Residual": 0.1}}')
     labels = values(segmentation)
     lost = image(folder / "l.nii.gz", np.where(labels == 8, 0, labels))
     found = outputs_of(
         "EvaluateRegistration",
         atlas_labels=segmentation, affine_labels=lost, full_labels=segmentation,
-        reference="atlas (x)", summaries=[("Affine", str(folder / "a.json"))], flags=["late"],
+        reference="atlas (x)", affine_summary=str(folder / "a.json"),
+        register_summary=str(folder / "sidecar.json"), scan_flags=["first"], flags=["late"],
     )  # fmt: skip
     with Path(found.dice_file).open(newline="") as lines:
         rows = {row["label"]: row for row in csv.DictReader(lines, delimiter="\t")}
     assert (rows["8"]["dice_affine"], rows["8"]["dice"]) == ("n/a", "1.0000")
     metrics = json.loads(Path(found.metrics_file).read_text())
-    assert metrics["Flags"] == ["poor", "late"]
+    assert metrics["Flags"] == ["poor", "first", "late"]
     assert metrics["Affine"] == {"Similarity": 0.5}
+    assert metrics["Deformable"] == {"Residual": 0.1}
     assert metrics["Overlap"]["Reference"] == "atlas (x)"
 
 
 def test_evaluate_registration_without_labels_writes_a_header(folder):
     (folder / "a.json").write_text("{}")
-    found = outputs_of("EvaluateRegistration", summaries=[("Affine", str(folder / "a.json"))])
+    found = outputs_of("EvaluateRegistration", affine_summary=str(folder / "a.json"))
     assert len(Path(found.dice_file).read_text().splitlines()) == 1
     assert json.loads(Path(found.metrics_file).read_text())["Overlap"] == {}
 
@@ -257,12 +261,27 @@ def test_save_scan_writes_what_it_is_given(scan, mask, folder):
         "SaveScan",
         output_dir=str(folder / "out"), entities=[("subject", "01")], space="MNI",
         source="bids:raw:x", strip_method="none", common={"Atlas": "a"}, t1w=scan, mask=mask,
+        originals=[scan], flags=["odd"],
     )  # fmt: skip
     anat = folder / "out" / "sub-01" / "anat"
-    assert [Path(path).name for path in found.out_files] == [
-        "sub-01_desc-preproc_T1w.nii.gz",
-        "sub-01_desc-brain_mask.nii.gz",
-    ]
+    assert found.files == {
+        "t1w": str(anat / "sub-01_desc-preproc_T1w.nii.gz"),
+        "mask": str(anat / "sub-01_desc-brain_mask.nii.gz"),
+    }
+    assert (found.t1w, found.mask) == (found.files["t1w"], found.files["mask"])
+    assert found.checksums == {scan: hashlib.sha256(Path(scan).read_bytes()).hexdigest()}
+    assert (found.flags, found.strip_method) == (["odd"], "none")
     sidecar = json.loads((anat / "sub-01_desc-preproc_T1w.json").read_text())
     assert sidecar["SkullStripped"] is True
     assert sidecar["Sources"] == ["bids:raw:x"]
+
+
+def test_save_scan_gathers_the_flags_of_the_measures(affine_file, folder):
+    (folder / "affine.json").write_text('{"Similarity": 0.1, "Flags": ["turned"]}')
+    found = outputs_of(
+        "SaveScan",
+        output_dir=str(folder / "out"), entities=[("subject", "01")], space="MNI",
+        source="bids:raw:x", affine=affine_file, affine_summary=str(folder / "affine.json"),
+    )  # fmt: skip
+    assert found.flags == ["turned"]
+    assert json.loads(Path(found.affine_summary).read_text())["Measures"]["Similarity"] == 0.1

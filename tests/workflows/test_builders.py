@@ -3,6 +3,7 @@
 import inspect
 import os
 
+import networkx as nx
 import pytest
 from nipype.interfaces.base import isdefined
 from nipype.interfaces.utility import IdentityInterface
@@ -10,13 +11,16 @@ from nipype.pipeline import engine as pe
 
 from vxmprep import workflows
 from vxmprep.atlas import default_files
+from vxmprep.interfaces.derivatives import FILES
 from vxmprep.workflows import (
+    init_alignment_wf,
+    init_brain_wf,
     init_cohort_wf,
     init_evaluation_wf,
-    init_preparation_wf,
     init_registration_wf,
     init_scan_wf,
 )
+from vxmprep.workflows.scan import STAGES
 
 BUILDERS = [getattr(workflows, name) for name in workflows.__all__]
 SKULL_STRIPS = ("auto", "deepbet", "none", "synthstrip", "bet", "freesurfer", "derivatives")
@@ -133,58 +137,92 @@ def test_every_mandatory_input_of_a_cohort_is_filled(skull_strip, tmp_path):
 def test_an_input_that_nothing_supplies_would_be_noticed(tmp_path):
     workflow = cohort(tmp_path)
     branch = workflow.get_node("sub_01_wf")
-    prepare, register = branch.get_node("preparation_wf"), branch.get_node("registration_wf")
-    branch.disconnect(prepare, "outputnode.conformed", register, "inputnode.conformed")
+    save, register = branch.get_node("save_align"), branch.get_node("registration_wf")
+    branch.disconnect(save, "conformed", register, "inputnode.conformed")
     assert unfilled(workflow) == ["vxmprep_wf.sub_01_wf.registration_wf.register.moving"]
 
 
-def test_preparation_strips_corrects_aligns_and_conforms():
-    wired = connections(init_preparation_wf())
+def test_the_brain_is_masked_and_its_bias_field_corrected():
+    wired = connections(init_brain_wf())
     assert {
         ("inputnode", "t1w", "strip", "in_file"),
         ("inputnode", "t1w", "bias", "in_file"),
         ("strip", "mask_file", "bias", "mask_file"),
-        ("bias", "out_file", "align", "in_file"),
-        ("strip", "mask_file", "align", "mask_file"),
-        ("bias", "out_file", "conform", "in_file"),
-        ("align", "affine_file", "conform", "affine_file"),
-        ("conform", "out_file", "outputnode", "conformed"),
+        ("strip", "mask_file", "outputnode", "mask"),
         ("bias", "out_file", "outputnode", "t1w"),
     } <= wired
 
 
 def test_without_n4_there_is_no_bias_node_and_the_scan_goes_on_as_it_is():
-    workflow = init_preparation_wf(bias_correct=False)
+    workflow = init_brain_wf(bias_correct=False)
     assert "bias" not in workflow.list_node_names()
+    assert ("inputnode", "t1w", "outputnode", "t1w") in connections(workflow)
+
+
+def test_the_affine_brings_the_brain_to_the_networks_grid():
     assert {
         ("inputnode", "t1w", "align", "in_file"),
         ("inputnode", "t1w", "conform", "in_file"),
-        ("inputnode", "t1w", "outputnode", "t1w"),
-    } <= connections(workflow)
-    assert unfilled(workflow) == []
+        ("align", "affine_file", "conform", "affine_file"),
+        ("conform", "out_file", "outputnode", "conformed"),
+    } <= connections(init_alignment_wf())
+
+
+def test_a_stage_starts_from_what_earlier_ones_wrote(scan):
+    flat = init_scan_wf(**scan)._create_flat_graph()
+    saves = {node.name: node for node in flat if node.name.startswith("save_")}
+    assert set(saves) == {f"save_{stage}" for stage in STAGES}
+    steps = {node.name: node for node in flat}
+    for writer, step in (
+        ("save_brain", "align"), ("save_align", "register"), ("save_register", "jacobian"),
+        ("save_align", "conform_labels"), ("save_brain", "warp_t1w"),
+    ):  # fmt: skip
+        assert steps[step] in nx.descendants(flat, saves[writer])
+    # nothing that the work folder alone holds goes from one stage to another
+    without = flat.copy()
+    without.remove_nodes_from(saves.values())
+    work = {"strip", "bias", "align", "conform", "register"}
+    for step in work:
+        reached = {node.name for node in nx.descendants(without, steps[step])}
+        assert not reached & (work | {"jacobian", "warp_t1w", "evaluate"}) - {"bias", "conform"}
+
+
+def test_a_stage_that_is_done_is_not_in_the_graph_and_its_files_are_read(scan, tmp_path):
+    ready = {name: IMAGE for name in ("t1w", "mask", "affine", "conformed")}
+    workflow = init_scan_wf(
+        **scan, stages=("register", "evaluate"),
+        ready={**ready, "affine_summary": IMAGE, "strip_method": "none", "flags": ["odd"]},
+    )  # fmt: skip
+    names = set(workflow.list_node_names())
+    assert not any("brain_wf" in name or "alignment_wf" in name for name in names)
+    assert workflow.get_node("registration_wf.inputnode").inputs.conformed == IMAGE
+    assert workflow.get_node("evaluation_wf.inputnode").inputs.flags == ["odd"]
+    assert workflow.get_node("save_evaluate").inputs.strip_method == "none"
 
 
 @pytest.mark.parametrize("skull_strip", ["freesurfer", "derivatives"])
 def test_a_mask_made_elsewhere_reaches_the_strip_node(skull_strip):
-    wired = connections(init_preparation_wf(skull_strip=skull_strip))
+    wired = connections(init_brain_wf(skull_strip=skull_strip))
     assert ("inputnode", "mask_file", "strip", "mask_file") in wired
 
 
 @pytest.mark.parametrize("skull_strip", ["synthstrip", "bet"])
 def test_another_program_says_its_name_as_the_method(skull_strip):
-    workflow = init_preparation_wf(skull_strip=skull_strip)
+    workflow = init_brain_wf(skull_strip=skull_strip)
     assert workflow.get_node("outputnode").inputs.strip_method == skull_strip
 
 
 @pytest.mark.parametrize("skull_strip", ["auto", "deepbet", "none"])
 def test_our_own_methods_reach_the_strip_node(skull_strip):
-    workflow = init_preparation_wf(skull_strip=skull_strip)
+    workflow = init_brain_wf(skull_strip=skull_strip)
     assert workflow.get_node("strip").inputs.method == skull_strip
 
 
-def test_without_an_affine_the_align_node_judges_only():
-    workflow = init_preparation_wf(affine="none")
-    assert workflow.get_node("align").inputs.method == "none"
+@pytest.mark.parametrize("affine", ["greedy", "ants", "flirt", "none"])
+def test_however_the_affine_is_found_one_node_finds_it(affine):
+    workflow = init_alignment_wf(affine=affine)
+    assert workflow.get_node("align").inputs.method == affine
+    assert workflow.list_node_names() == init_alignment_wf().list_node_names()
 
 
 def test_registration_takes_its_settings():
@@ -231,20 +269,25 @@ def test_an_atlas_without_labels_brings_none_back():
     assert ("evaluate", "atlas_labels") not in targets
 
 
-def test_a_scan_saves_all_that_was_computed(scan):
-    saved = {end for _, _, target, end in connections(init_scan_wf(**scan)) if target == "save"}
-    assert saved == {
-        "t1w", "mask", "t1w_in_atlas", "mask_in_atlas", "labels_in_atlas",
-        "labels_in_atlas_affine", "atlas_labels_in_scan", "jacobian", "forward", "inverse",
-        "affine", "dice", "metrics", "strip_method",
-    }  # fmt: skip
+def test_a_scan_saves_all_that_can_be_written(scan):
+    wired = connections(init_scan_wf(**scan))
+    saved = {end for _, _, target, end in wired if target.startswith("save_")}
+    assert saved == {*FILES, "strip_method", "flags"}
 
 
 def test_a_scan_with_a_segmentation_names_it_as_a_source(scan):
     workflow = init_scan_wf(**scan, segmentation=LABELS, segmentation_source="bids:raw:aseg.mgz")
-    assert workflow.get_node("save").inputs.segmentation_source == "bids:raw:aseg.mgz"
+    assert workflow.get_node("save_labels").inputs.segmentation_source == "bids:raw:aseg.mgz"
+    assert workflow.get_node("save_labels").inputs.originals == [LABELS]
     inputs = workflow.get_node("evaluation_wf.inputnode").inputs
     assert inputs.segmentation == LABELS
+
+
+def test_sidecars_say_what_matters_to_their_stage(scan):
+    told = {"brain": {"Settings": "few"}, "register": {"Settings": "more"}}
+    workflow = init_scan_wf(**scan, provenance=told)
+    for stage, common in told.items():
+        assert workflow.get_node(f"save_{stage}").inputs.common == common
 
 
 def test_the_atlas_is_prepared_once_for_all_scans(tmp_path):

@@ -141,10 +141,14 @@ class ScanWriter:
         return derivative_path(self.output_dir, self.entities, **name)
 
     def _with_sidecar(self, path: Path, metadata: dict) -> Path:
-        stem = path.name.removesuffix(".gz")
-        sidecar = path.with_name(stem.removesuffix(Path(stem).suffix) + ".json")
-        write_json(sidecar, {**metadata, **self.common})
+        write_json(sidecar_of(path), {**metadata, **self.common})
         return path
+
+
+def sidecar_of(path: Path) -> Path:
+    """Name the sidecar of a derivative."""
+    stem = path.name.removesuffix(".gz")
+    return path.with_name(stem.removesuffix(Path(stem).suffix) + ".json")
 
 
 def source_uri(path: Path, bids_dir: Path) -> str:

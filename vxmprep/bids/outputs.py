@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from vxmprep.bids.derivatives import ScanWriter
+from vxmprep.bids.derivatives import ScanWriter, sidecar_of
 from vxmprep.bids.names import METRICS
+
+SUMMARIES = {"affine_summary": "affine", "register_summary": "forward"}
+"""Measures (JSON) by the file whose sidecar holds them, under ``Measures``."""
 
 
 def write_scan(
@@ -15,7 +19,7 @@ def write_scan(
     sources: list[str],
     *,
     strip_method: str,
-) -> list[Path]:
+) -> dict[str, Path]:
     """Write the derivatives of a scan that there are files for.
 
     Parameters
@@ -33,21 +37,57 @@ def write_scan(
 
     Returns
     -------
-    list of Path
-        The files written, sidecars aside.
+    dict
+        The files written by what they hold; those of `SUMMARIES` are sidecars.
     """
+    measures = {
+        SUMMARIES[key]: json.loads(given[key].read_text(encoding="utf-8"))
+        for key in SUMMARIES
+        if key in given
+    }
+    written = {}
+    for key, (write, metadata, name) in _plan(writer, space, sources, strip_method).items():
+        if key in given:
+            more = {"Measures": measures[key]} if key in measures else {}
+            metadata = None if metadata is None else {**metadata, **more}
+            written[key] = write(given[key], metadata, **name)
+    for key, owner in SUMMARIES.items():
+        if key in given:
+            written[key] = sidecar_of(written[owner])
+    return written
+
+
+def _plan(writer: ScanWriter, space: str, sources: list[str], strip_method: str) -> dict:
+    """Give how each file is written, what its sidecar says and how it is named."""
     scan, segmentation = {"Sources": sources[:1]}, {"Sources": sources}
     here = {"SpatialReference": "orig"}
     there = {"SpatialReference": f"the atlas's image, see Atlas ({space})"}
+    network = {
+        "SpatialReference": f"the atlas's world, see Atlas ({space}), affinely aligned",
+        "Resolution": "the network's grid: 1 mm, the box of the atlas's brain",
+    }
     stripped = {"SkullStripped": strip_method == "none"}
     t1w, mask = {"desc": "preproc", "suffix": "T1w"}, {"desc": "brain", "suffix": "mask"}
     brain = {"Type": "Brain", **scan}
-    labels = {"suffix": "dseg", "space": space}
-    table = {"extension": ".tsv"}
-    image, jacobian = writer.image, {"desc": "jacobian", "suffix": "map", "space": space}
-    plan = {
+    labels, image = {"suffix": "dseg", "space": space}, writer.image
+    conformed = {"space": space, "resolution": "network", "desc": "conformed"}
+    method = {"Method": strip_method}
+    return {
         "t1w": (image, {**scan, **here, **stripped}, {**t1w, "intensities": True}),
-        "mask": (image, {**brain, **here}, mask),
+        "mask": (image, {**brain, **here, **method}, mask),
+        "affine": (writer.copy, scan, {**_transform("T1w", space, ".txt"), "desc": "affine"}),
+        "conformed": (
+            image,
+            {**scan, **network, "SkullStripped": True},
+            {**conformed, "suffix": "T1w"},
+        ),
+        "conformed_labels": (
+            image,
+            {**segmentation, **network},
+            {**conformed, "suffix": "dseg"},
+        ),
+        "forward": (writer.copy, scan, _transform("T1w", space, ".h5")),
+        "inverse": (writer.copy, scan, _transform(space, "T1w", ".h5")),
         "t1w_in_atlas": (
             image,
             {**scan, **there, **stripped},
@@ -61,18 +101,18 @@ def write_scan(
             {**labels, "desc": "asegaffine"},
         ),
         "atlas_labels_in_scan": (image, {**scan, **here}, {"suffix": "dseg", "desc": "atlas"}),
-        "jacobian": (image, {**scan, **there}, jacobian),
-        "forward": (writer.copy, scan, _transform("T1w", space, ".h5")),
-        "inverse": (writer.copy, scan, _transform(space, "T1w", ".h5")),
-        "affine": (writer.copy, scan, {**_transform("T1w", space, ".txt"), "desc": "affine"}),
-        "dice": (writer.copy, None, {**METRICS, "space": space, "suffix": "dice", **table}),
+        "jacobian": (
+            image,
+            {**scan, **there},
+            {"desc": "jacobian", "suffix": "map", "space": space},
+        ),
+        "dice": (
+            writer.copy,
+            None,
+            {**METRICS, "space": space, "suffix": "dice", "extension": ".tsv"},
+        ),
         "metrics": (writer.copy, None, {"space": space, **METRICS}),
     }
-    return [
-        write(given[key], metadata, **name)
-        for key, (write, metadata, name) in plan.items()
-        if key in given
-    ]
 
 
 def _transform(start: str, end: str, extension: str) -> dict[str, str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.cli.parser import Parser, count, positive
-from vxmprep.config import DEFAULT_ATLAS, available_processors
+from vxmprep.cli.options import Parser, count, positive
+from vxmprep.config import DEFAULT_ATLAS
 from vxmprep.evaluation.labels import VXM30
+from vxmprep.resources import available_processors
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,204 +1,345 @@
-"""Run a graph and say what becomes of each scan."""
+"""Run a plan, keep the records of its scans and say what becomes of each."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import errno
 import logging
+import os
 import re
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vxmprep.bids.derivatives import write_json
-from vxmprep.cli.plan import Plan, branch_name
+from vxmprep.bids.status import status_row, write_status
+from vxmprep.cli.plan import Plan, Task, branch_name
+from vxmprep.cli.progress import Progress
+from vxmprep.cli.workers import Usage
+from vxmprep.config import UsageError
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
-    from nipype.pipeline.plugins.base import PluginBase
 
-    from vxmprep.config import Settings
+SAVE = "save_"
+"""How the names of the steps begin that end a stage."""
 
-LAST_STEP = "save"
+MOST_ROWS = 50
+"""Scans that the table at the end lists; the status file holds them all."""
+
+
+class DiskFullError(OSError):
+    """A step found no room for what it made."""
 
 
 @dataclass
-class Progress:
-    """Hears from nipype when a node starts and ends, and tells the user.
+class Listener:
+    """Hears from nipype when a node starts and ends, and keeps the scans' records.
 
     Attributes
     ----------
-    stems : dict
-        The scan's name by the name of its branch.
-    metrics : dict
-        The file of a scan's measures by the scan's name.
-    folder : Path
-        Work folder of the graph.
-    logs : Path
-        Where each finished scan's record goes.
-    verbose : bool
-        Say every step.
+    tasks : dict
+        The tasks under way by the name of their branch of the graph.
+    progress : Progress
+        What the user sees.
+    steps : list of dict
+        What every step took, against what it was reckoned to need.
+    causes : dict
+        Why scans failed, by the name of their branch: the step, and its error.
     """
 
-    stems: dict[str, str]
-    metrics: dict[str, Path]
-    folder: Path
-    logs: Path
-    verbose: bool = False
-    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
-    started: dict[str, float] = field(default_factory=dict)
+    tasks: dict[str, Task]
+    progress: Progress
+    steps: list[dict] = field(default_factory=list)
+    causes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
 
-    def __call__(self, node: pe.Node, status: str) -> None:
-        """Take one message of nipype."""
+    def __call__(self, node: pe.Node, status: str, usage: Usage | None = None) -> None:
+        """Take one message of a plugin; nipype's own give no usage."""
         branch, step = node.fullname.split(".")[1], node.name
-        stem = self.stems.get(branch)
-        if stem is None:
-            return
+        task = self.tasks.get(branch)
+        name = task.scan.stem if task else branch
         if status == "start":
-            self.started[node.fullname] = time.monotonic()
-        elif status == "end" and node.fullname in self.started:
-            took = time.monotonic() - self.started[node.fullname]
-            self.seconds.setdefault(stem, {})[step] = round(took, 2)
-            if self.verbose:
-                say(f"{stem}: {step} ({took:.0f} s)")
-            if step == LAST_STEP:
-                self._finish(branch, stem)
-        elif status == "exception":
-            say(f"{stem}: failed at {step}")
+            self.progress.start(name, step)
+            return
+        took = self.progress.end(name, step)
+        usage = usage or Usage(seconds=took)
+        self._note(node, name, usage)
+        if status == "exception":
+            self._fail(branch, name, step, node)
+        elif task is not None:
+            task.record.took(step, **vars(usage))
+            if step.startswith(SAVE):
+                self._finish(branch, task, step.removeprefix(SAVE), node)
 
-    def _finish(self, branch: str, stem: str) -> None:
-        self.done.append(stem)
-        steps = self.seconds[stem]
-        flags = json.loads(self.metrics[stem].read_text(encoding="utf-8"))["Flags"]
-        record = {"scan": stem, "status": "done", "flags": flags, "seconds": steps}
-        write_json(self.logs / f"{stem}_T1w.json", record)
-        shutil.rmtree(self.folder / branch, ignore_errors=True)
-        began = min(t for name, t in self.started.items() if name.split(".")[1] == branch)
-        took = time.monotonic() - began
-        say(f"{stem}: done, {len(self.done)} of {len(self.stems)} ({took:.0f} s)")
-        for flag in flags:
-            say(f"{stem}: CHECK {flag}")
+    def _note(self, node: pe.Node, name: str, usage: Usage) -> None:
+        self.steps.append(
+            {
+                "scan": name,
+                "step": node.name,
+                "seconds": f"{usage.seconds:.2f}",
+                "cpu_seconds": f"{usage.cpu_seconds:.2f}",
+                "peak_gb": f"{usage.peak_gb:.3f}",
+                "reckoned_gb": f"{node.mem_gb:.3f}",
+                "processors": str(node.n_procs),
+            }
+        )
+
+    def _fail(self, branch: str, name: str, step: str, node: pe.Node) -> None:
+        trace = "".join(getattr(node, "_traceback", None) or [])
+        cause = cause_of(trace) or "see its crash file"
+        if any(os.strerror(code) in trace for code in (errno.ENOSPC, errno.EDQUOT)):
+            # No other scan could be written either.
+            raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{name}, step {step}")
+        if branch not in self.causes:
+            self.causes[branch] = (step, cause)
+            self.progress.fail(name, step, cause)
+
+    def _finish(self, branch: str, task: Task, name: str, node: pe.Node) -> None:
+        """Note a finished stage, and whether the scan is complete with it."""
+        found = node.result.outputs
+        stage = next(stage for stage in task.stages if stage.name == name)
+        more = {"strip_method": found.strip_method} if name == "brain" else {}
+        task.record.finish(
+            stage,
+            files={key: Path(path) for key, path in found.files.items()},
+            checksums=found.checksums,
+            flags=found.flags,
+            **more,
+        )
+        if all(stage.key in task.record.stages for stage in task.stages):
+            self._complete(branch, task)
+
+    def _complete(self, branch: str, task: Task) -> None:
+        self.done.add(branch)
+        mine = [step for step in self.steps if step["scan"] == task.scan.stem]
+        self.progress.finish(task.scan.stem, sum(float(step["seconds"]) for step in mine))
+        for flag in task.record.flags:
+            self.progress.say(f"{task.scan.stem}: CHECK {flag}")
 
 
-def say(message: str) -> None:
-    """Print a line with the time of day."""
-    print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
-
-
-def execute(plan: Plan) -> int:
+def execute(plan: Plan, work: Path | None = None, logs: Path | None = None) -> int:
     """Run a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do.
+    work : Path, optional
+        Folder of the scans in progress; not needed where none is pending.
+    logs : Path, optional
+        Folder of this run's own logs; likewise.
 
     Returns
     -------
     int
         0 if all scans are done, 1 if some failed.
     """
-    settings = plan.settings
-    logs = settings.output_dir / "logs"
-    crashes = logs / "crashes" / time.strftime("%Y%m%d-%H%M%S")
-    graph = plan.graph()
-    base = settings.work_dir / _run_name(plan)
-    graph.base_dir = str(base)
-    _fit(graph, settings)
-    _configure(graph, logs, crashes, stop=settings.stop_on_first_crash)
-    stems = {branch_name(scan): scan.stem for scan in plan.scans}
-    folder = base / graph.name
-    for stem in stems.values():
-        (logs / f"{stem}_T1w.json").unlink(missing_ok=True)
-    progress = Progress(stems, plan.metrics_files(), folder, logs, settings.verbose > 0)
-    segmented = sum(branch["segmentation"] is not None for branch in plan.branches.values())
-    say(
-        f"T1w scans: {len(stems)}, with a segmentation: {segmented}; atlas: {plan.atlas.name}; "
-        f"processors: {settings.nprocs}"
+    settings, pending = plan.settings, plan.pending
+    tasks = {branch_name(task.scan): task for task in pending}
+    with Progress(len(pending), settings.verbose > 0) as progress:
+        _begin(plan, progress)
+        listener = Listener(tasks, progress)
+        try:
+            if pending:
+                _run(plan, work, logs, listener)
+        finally:
+            if pending:
+                _note_failures(listener, logs)
+            if pending and settings.resource_monitor:
+                write_steps(logs / "resources.tsv", listener.steps)
+            write_status(settings.output_dir)
+    return _end(plan, listener)
+
+
+def _begin(plan: Plan, progress: Progress) -> None:
+    """Say what will be done; and which scans cannot be, as their headers tell."""
+    settings, tasks = plan.settings, plan.tasks
+    segmented = sum(task.segmentation is not None for task in tasks)
+    progress.say(
+        f"T1w scans: {len(tasks)}, with a segmentation: {segmented}; atlas: {plan.atlas.name}; "
+        f"processors: {settings.nprocs}, {plan.threads} a scan; memory: {memory_gb(plan):.1f} GB"
     )
-    try:
-        graph.run(plugin=_plugin(plan, progress))
-    except Exception as error:
-        # nipype raises at the end of a run in which nodes failed; their crash files say why.
-        logging.getLogger("nipype.workflow").error("%s", error)
-        if not any(crashes.glob("crash-*")):
-            raise
-    failures = read_crashes(crashes, stems)
-    missing = [stem for stem in stems.values() if stem not in progress.done]
-    for stem in missing:
-        cause, file = failures.get(stem) or failures.get("", ("not reached", crashes))
-        record = {"scan": stem, "status": "failed", "cause": cause, "crash": file.name}
-        write_json(logs / f"{stem}_T1w.json", record)
-        print(f"FAILED {stem}: {cause}\n       {file}", file=sys.stderr)
-    if not missing:
-        shutil.rmtree(base, ignore_errors=True)
-        if not any(crashes.iterdir()):
-            crashes.rmdir()
-    say(f"{len(progress.done)} done, {len(missing)} failed; see {settings.output_dir}")
-    return 1 if missing else 0
+    finished = sum(not task.missing for task in tasks)
+    if finished:
+        progress.say(f"done already: {finished}; --force does them again")
+    for task in tasks:
+        if task.problem:
+            task.record.fail(step="header", cause=task.problem)
+            progress.say(f"{task.scan.stem}: failed: {task.problem}")
 
 
-def read_crashes(folder: Path, stems: dict[str, str]) -> dict[str, tuple[str, Path]]:
-    """Give the cause in one line and the crash file by scan; under "" what concerns all."""
-    found = {}
-    for file in sorted(folder.glob("crash-*.txt")):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        node = re.search(r"^Node: (\S+)", text, flags=re.MULTILINE)
-        branch = node.group(1).split(".")[1] if node else ""
-        errors = re.findall(r"^\s*[\w.]+(?:Error|Exception): (.+)$", text, flags=re.MULTILINE)
-        cause = errors[-1].strip() if errors else "no message"
-        found.setdefault(stems.get(branch, ""), (cause, file))
-    return found
-
-
-def _configure(graph: pe.Workflow, logs: Path, crashes: Path, *, stop: bool) -> None:
-    logs.mkdir(parents=True, exist_ok=True)
-    crashes.mkdir(parents=True, exist_ok=True)
+def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
+    """Build the graph and run it; the failures of its nodes are the listener's to tell."""
+    settings = plan.settings
+    graph = plan.graph()
+    graph.base_dir = str(work)
     graph.config["execution"] = {
-        "crashdump_dir": str(crashes),
+        "crashdump_dir": str(logs),
         "crashfile_format": "txt",
-        "hash_method": "content",
-        "poll_sleep_duration": "0.1",
-        "stop_on_first_crash": str(stop).lower(),
+        # The files in the work folder are ours alone: their times tell whether they changed.
+        "hash_method": "timestamp",
+        "poll_sleep_duration": "0.5",
+        "stop_on_first_crash": str(settings.stop_on_first_crash).lower(),
         "create_report": "false",
+        # The listener reads outputs that no other node does.
+        "remove_unnecessary_outputs": "false",
     }
     handler = logging.FileHandler(logs / "nipype.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
+    if settings.write_graph:
+        draw(graph, plan.pending[0], logs)
+    try:
+        _run_graph(graph, plan, listener)
+    except DiskFullError:
+        raise
+    except Exception as error:
+        # nipype raises at the end of a run in which nodes failed; their crash files say why.
+        logging.getLogger("nipype.workflow").error("%s", error)
+        if not any(logs.glob("crash-*")):
+            raise
 
 
-def _run_name(plan: Plan) -> str:
-    """Name the run's folder by what it works on: runs of other scans must not meet in it."""
-    settings = plan.settings
-    parts = [str(settings.bids_dir), str(settings.output_dir), *plan.branches]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+def _run_graph(graph: pe.Workflow, plan: Plan, listener: Listener) -> None:
+    if plan.settings.use_plugin is not None:
+        plugin, arguments = read_plugin(plan.settings.use_plugin)
+        graph.run(plugin=plugin, plugin_args={**arguments, "status_callback": listener})
+        return
+    from vxmprep.cli.plugin import OneMachine, Resources
+
+    gpus = 0
+    if plan.device.startswith("cuda"):
+        import torch
+
+        gpus = torch.cuda.device_count() if plan.device == "cuda" else 1
+    graph.run(
+        OneMachine(
+            {
+                "resources": Resources(plan.settings.nprocs, memory_gb(plan), gpus),
+                "status_callback": listener,
+                "idle_callback": listener.progress.look,
+            }
+        )
+    )
 
 
-def _fit(graph: pe.Workflow, settings: Settings) -> None:
-    """Let every node run within what there is, if only by itself."""
-    memory = _memory_gb(settings)
-    for name in graph.list_node_names():
-        node = graph.get_node(name)
-        node.n_procs = min(node.n_procs or 1, settings.nprocs)
-        node._mem_gb = min(node.mem_gb, memory)
+def read_plugin(path: Path) -> tuple[str, dict]:
+    """Read which plugin of nipype a YAML file names, and its arguments.
+
+    Raises
+    ------
+    UsageError
+        If the file says something else.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plugin, arguments = content["plugin"], content.get("plugin_args") or {}
+        if not isinstance(plugin, str) or not isinstance(arguments, dict):
+            raise TypeError("plugin is a name, plugin_args a mapping")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise UsageError(
+            f"--use-plugin {path}: not as {{plugin: SLURM, plugin_args: {{...}}}} ({said})"
+        ) from error
+    return plugin, arguments
 
 
-def _memory_gb(settings: Settings) -> float:
-    from nipype.utils.profiler import get_system_total_memory_gb
+def memory_gb(plan: Plan) -> float:
+    """Give the memory that the run may use, GiB."""
+    from vxmprep.resources import available_memory_gb
 
-    given = settings.mem_mb
-    return given / 1024 if given else 0.9 * get_system_total_memory_gb()
+    given = plan.settings.mem_mb
+    return given / 1024 if given else 0.9 * available_memory_gb()
 
 
-def _plugin(plan: Plan, progress: Progress) -> PluginBase:
-    from vxmprep.cli.scheduling import ScanByScan
+def draw(graph: pe.Workflow, task: Task, folder: Path) -> None:
+    """Draw the workflow of one scan as ``workflow.svg``."""
+    from nipype.pipeline import engine as pe
 
-    arguments = {
-        "status_callback": progress,
-        "n_procs": plan.settings.nprocs,
-        "memory_gb": _memory_gb(plan.settings),
-        # Forking a process in which torch has started threads can block for ever.
-        "mp_context": "forkserver",
-    }
-    return ScanByScan(plugin_args=arguments)
+    branch = graph.get_node(branch_name(task.scan))
+    alone = pe.Workflow("scan", base_dir=str(folder))
+    alone.add_nodes([branch.clone("scan_wf")])
+    alone.write_graph(str(folder / "workflow.dot"), graph2use="colored", format="svg")
+
+
+def cause_of(trace: str) -> str:
+    """Give the last error of a traceback, in one line; empty if it holds none."""
+    pattern = r"^\s*[\w.]+(?:Error|Exception|Interrupt): (.+)$"
+    errors = re.findall(pattern, trace, flags=re.MULTILINE)
+    return " ".join(errors[-1].split()) if errors else ""
+
+
+def _note_failures(listener: Listener, logs: Path) -> None:
+    """Keep in the records why scans failed."""
+    files = {_crashed(file): file.name for file in sorted(logs.glob("crash-*.txt"))}
+    common = next(
+        (found for branch, found in listener.causes.items() if branch not in listener.tasks), None
+    )
+    for branch, task in listener.tasks.items():
+        cause = listener.causes.get(branch, common)
+        if branch in listener.done or cause is None:
+            continue
+        crash = files.get(branch) or next(iter(files.values()), "")
+        where = f"{logs.name}/{crash}" if crash else ""
+        task.record.fail(step=cause[0], cause=cause[1], crash=where)
+
+
+def _crashed(file: Path) -> str:
+    """Name the branch that a crash file is about."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    node = re.search(r"^Node: (\S+)", text, flags=re.MULTILINE)
+    return node.group(1).split(".")[1] if node else ""
+
+
+def write_steps(path: Path, steps: list[dict]) -> None:
+    """Write what every step took as a table."""
+    from vxmprep.bids.derivatives import write_text
+
+    columns = ("scan", "step", "seconds", "cpu_seconds", "peak_gb", "reckoned_gb", "processors")
+    lines = ["\t".join(step[column] for column in columns) for step in steps]
+    write_text(path, "\n".join(["\t".join(columns), *lines]) + "\n")
+
+
+def _end(plan: Plan, listener: Listener) -> int:
+    """Show what was done and list what failed; give the exit code."""
+    output_dir = plan.settings.output_dir
+    touched = [task for task in plan.tasks if task.missing]
+    if touched:
+        print(table(touched))
+    through = [t for t in plan.tasks if not t.missing or branch_name(t.scan) in listener.done]
+    failed = [t for t in touched if t.record.content.get("failure")]
+    unfinished = len(plan.tasks) - len(through) - len(failed)
+    for task in failed:
+        failure = task.record.content["failure"]
+        print(f"FAILED {task.scan.stem}: {failure['cause']}", file=sys.stderr)
+        if failure["crash"]:
+            print(f"       {output_dir / 'logs' / failure['crash']}", file=sys.stderr)
+    more = f", {unfinished} not reached" if unfinished else ""
+    print(
+        f"{time.strftime('%H:%M:%S')} {len(through)} done, {len(failed)} failed{more}; "
+        f"see {output_dir}",
+        flush=True,
+    )
+    return 1 if failed or unfinished else 0
+
+
+def table(tasks: list[Task]) -> str:
+    """Show what became of scans, a line each."""
+    rows = [status_row(task.record) for task in tasks[:MOST_ROWS]]
+    width = max(len(row["scan"]) for row in rows)
+    lines = [f"{'scan':{width}}  {'status':10}  seconds  peak GB  remarks"]
+    for row in rows:
+        remark = row["why"] if row["status"] == "failed" else row["flags"]
+        remark = "" if remark == "n/a" else remark[:100]
+        lines.append(
+            f"{row['scan']:{width}}  {row['status']:10}  {row['seconds']:>7}  "
+            f"{row['peak_gb']:>7}  {remark}".rstrip()
+        )
+    if len(tasks) > MOST_ROWS:
+        lines.append(f"... and {len(tasks) - MOST_ROWS} more, see participants_status.tsv")
+    return "\n".join(lines)

@@ -3,25 +3,64 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nb
-import numpy as np
-
 import vxmprep
-from vxmprep.atlas import Atlas, AtlasError, find_atlas
-from vxmprep.bids.dataset import DatasetError, Scan, find_scans
+from vxmprep.atlas import Atlas, default_files, find_atlas, read_atlas
+from vxmprep.bids.dataset import DatasetError, Scan, choose_scans, find_scans, read_filter_file
 from vxmprep.bids.derivatives import source_uri
-from vxmprep.bids.names import METRICS, derivative_path
+from vxmprep.bids.records import Record, Stage
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
 from vxmprep.config import Settings, UsageError
 from vxmprep.spatial.files import checksum
+from vxmprep.spatial.images import ImageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nipype.pipeline import engine as pe
+
+PREPARED = ("brain", "align", "labels")
+"""The stages of the level ``prepare``; ``participant`` has ``register`` and ``evaluate`` too."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with one scan.
+
+    Attributes
+    ----------
+    scan : Scan
+        The scan.
+    stages : tuple of Stage
+        The stages asked for, in their order.
+    missing : tuple of str
+        Those that are not done, or no longer hold.
+    record : Record
+        What is done.
+    segmentation, mask : Path or None
+        Files of other programs.
+    problem : str
+        Why the scan cannot be processed, as far as its header tells; empty if it can.
+    gigabytes : float
+        Memory of the scan at float32.
+    """
+
+    scan: Scan
+    stages: tuple[Stage, ...]
+    missing: tuple[str, ...]
+    record: Record
+    segmentation: Path | None
+    mask: Path | None
+    problem: str = ""
+    gigabytes: float = 0.1
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is work to do, and it can be done."""
+        return bool(self.missing) and not self.problem
 
 
 @dataclass(frozen=True)
@@ -32,60 +71,82 @@ class Plan:
     ----------
     settings : Settings
         What was asked for.
-    scans : tuple of Scan
-        The scans to process.
     atlas : Atlas
         The atlas's files.
-    branches : dict
-        Arguments of `init_scan_wf` by the scan's stem.
-    threads : int
-        Processor threads per scan.
+    tasks : tuple of Task
+        A task per scan asked for.
+    skull_strip : str
+        How brains are found, decided for the whole dataset.
     """
 
     settings: Settings
-    scans: tuple[Scan, ...]
     atlas: Atlas
-    branches: dict[str, dict]
-    threads: int
+    tasks: tuple[Task, ...]
+    skull_strip: str
+
+    @property
+    def pending(self) -> tuple[Task, ...]:
+        """The tasks with work to do."""
+        return tuple(task for task in self.tasks if task.pending)
+
+    @property
+    def threads(self) -> int:
+        """Processor threads per scan."""
+        return self.settings.threads(len(self.tasks))
+
+    @cached_property
+    def device(self) -> str:
+        """Where the deformable registration runs."""
+        from vxmprep.registration import chosen_device
+
+        return chosen_device(self.settings.device)
 
     def graph(self) -> pe.Workflow:
-        """Build the graph."""
+        """Build the graph of the pending tasks."""
         from vxmprep.workflows import init_cohort_wf
 
         settings, atlas = self.settings, self.atlas
         approximate = "approximate, " if atlas.approximate_labels else ""
         return init_cohort_wf(
-            scans=list(self.branches.values()),
+            scans=[self._branch(task) for task in self.pending],
             atlas_image=str(atlas.image),
             atlas_mask=None if atlas.mask is None else str(atlas.mask),
             atlas_labels=None if atlas.labels is None else str(atlas.labels),
             space=atlas.name,
             output_dir=str(settings.output_dir),
-            common=self._provenance(),
+            skull_strip=self.skull_strip,
             bias_correct=settings.n4,
             affine=settings.affine,
             model=None if settings.model is None else str(settings.model),
             iterations=settings.refine_iterations,
-            device=_device(settings.device),
+            device=self.device,
             omp_nthreads=self.threads,
             reference=f"atlas ({approximate}{atlas.labels.name})" if atlas.labels else "none",
         )
 
-    def metrics_files(self) -> dict[str, Path]:
-        """Give the file of measures that each scan will have."""
-        name = {"space": self.atlas.name, **METRICS}
+    def _branch(self, task: Task) -> dict:
+        """Give the arguments of `init_scan_wf` that are this scan's own."""
+        ready: dict = {}
+        for stage in task.stages:
+            if stage.name not in task.missing:
+                ready |= {name: str(path) for name, path in task.record.files(stage).items()}
+                if stage.name == "brain":
+                    done = task.record.stages[stage.key]
+                    ready |= {name: done[name] for name in ("strip_method", "flags")}
+        generator = {"GeneratedBy": {"Name": "vxmprep", "Version": vxmprep.__version__}}
+        root, segmentation = self.settings.bids_dir, task.segmentation
         return {
-            scan.stem: derivative_path(self.settings.output_dir, scan.entities, **name)
-            for scan in self.scans
-        }
-
-    def _provenance(self) -> dict:
-        model = self.settings.model
-        return {
-            "GeneratedBy": {"Name": "vxmprep", "Version": vxmprep.__version__},
-            "Atlas": self.atlas.description(),
-            "Model": "none" if model is None else {"File": model.name, "SHA256": checksum(model)},
-            "Settings": self.settings.that_matter(),
+            "name": branch_name(task.scan),
+            "t1w": str(task.scan.path),
+            "entities": task.scan.entities,
+            "source": source_uri(task.scan.path, root),
+            "stages": task.missing,
+            "ready": ready,
+            "segmentation": None if segmentation is None else str(segmentation),
+            "segmentation_source": segmentation and source_uri(segmentation, root),
+            "mask_file": None if task.mask is None else str(task.mask),
+            "provenance": {stage.name: {**generator, **stage.settings} for stage in task.stages},
+            "mem_gb": task.gigabytes,
         }
 
 
@@ -95,11 +156,11 @@ def branch_name(scan: Scan) -> str:
 
 
 def make_plan(settings: Settings) -> Plan:
-    """Find scans, atlas, masks and segmentations.
+    """Find scans, atlas, masks and segmentations, and what is done already.
 
     Raises
     ------
-    DatasetError, AtlasError
+    DatasetError, AtlasError, UsageError
         If something is missing, before any work starts.
     """
     freesurfer = find_freesurfer_dir(
@@ -112,23 +173,91 @@ def make_plan(settings: Settings) -> Plan:
         freesurfer_dir=freesurfer,
     )
     _check(settings, atlas)
-    scans = find_scans(
-        settings.bids_dir,
+    filters = settings.bids_filter_file and read_filter_file(settings.bids_filter_file)
+    every = find_scans(settings.bids_dir, filters=filters, database_dir=settings.bids_database_dir)
+    scans = choose_scans(
+        every,
         participants=settings.participant_label,
         sessions=settings.session_label,
+        bids_dir=settings.bids_dir,
     )
-    method, masks = _masks(settings, scans, freesurfer)
-    branches = {
-        scan.stem: _branch(scan, settings, freesurfer, method, masks.get(scan.stem))
+    # An explicit choice concerns the scans asked for; the automatic one is the dataset's.
+    method, masks = _masks(
+        settings, every if settings.skull_strip == "auto" else scans, freesurfer
+    )
+    provenance = _provenance(settings, atlas, method)
+    tasks = [
+        _task(scan, settings, atlas, provenance, masks.get(scan.stem), freesurfer)
         for scan in scans
+    ]
+    return Plan(settings, atlas, tuple(tasks), method)
+
+
+def _task(
+    scan: Scan,
+    settings: Settings,
+    atlas: Atlas,
+    provenance: Mapping[str, dict],
+    mask: Path | None,
+    freesurfer: Path | None,
+) -> Task:
+    from vxmprep.spatial.headers import inspect
+
+    segmentation = find_segmentation(
+        scan, freesurfer_dir=freesurfer, derivatives=settings.derivatives
+    )
+    labels = () if segmentation is None else (segmentation,)
+    inputs = {
+        "brain": (scan.path,) if mask is None else (scan.path, mask),
+        "labels": labels,
+        "evaluate": labels,
     }
-    return Plan(settings, tuple(scans), atlas, branches, settings.threads(len(scans)))
+    after = {"align": "brain", "labels": "align", "register": "align", "evaluate": "register"}
+    wanted = provenance if "participant" in settings.levels else PREPARED
+    stages = tuple(
+        Stage(
+            name,
+            "" if name == "brain" else atlas.name,
+            provenance[name],
+            inputs.get(name, ()),
+            after.get(name, ""),
+        )
+        for name in wanted
+    )
+    record = Record.of(settings.output_dir, scan.stem)
+    missing = tuple(s.name for s in stages) if settings.force else tuple(record.missing(stages))
+    task = Task(scan, stages, missing, record, segmentation, mask)
+    if not missing:
+        return task
+    try:
+        header = inspect(scan.path)
+    except ImageError as error:
+        return Task(**{**vars(task), "problem": str(error)})
+    return Task(**{**vars(task), "gigabytes": header.voxels * 4 / 2**30})
+
+
+def _provenance(settings: Settings, atlas: Atlas, skull_strip: str) -> dict[str, dict]:
+    """Give the settings, atlas and model that matter to each stage, as sidecars say them."""
+    files = atlas.description()
+    image = {key: files[key] for key in ("Name", "Image", "Mask") if key in files}
+    model = settings.model
+    network = "none" if model is None else {"File": model.name, "SHA256": checksum(model)}
+    brain = {"SkullStrip": skull_strip, "BiasCorrection": "N4" if settings.n4 else "none"}
+    align = {**brain, "Affine": settings.affine}
+    register = {**align, "RefineIterations": settings.refine_iterations}
+    return {
+        "brain": {"Settings": brain},
+        "align": {"Settings": align, "Atlas": image},
+        "labels": {"Settings": align, "Atlas": image},
+        "register": {"Settings": register, "Atlas": image, "Model": network},
+        "evaluate": {"Settings": register, "Atlas": files, "Model": network},
+    }
 
 
 def _masks(
     settings: Settings, scans: list[Scan], freesurfer: Path | None
 ) -> tuple[str, dict[str, Path]]:
-    """Decide once for the cohort where masks come from: mixed methods are a confound."""
+    """Decide once for the dataset where masks come from: mixed methods are a confound."""
     method = settings.skull_strip
     if method not in ("auto", "derivatives", "freesurfer"):
         return method, {}
@@ -150,40 +279,10 @@ def _masks(
     )
 
 
-def _branch(
-    scan: Scan, settings: Settings, freesurfer: Path | None, method: str, mask: Path | None
-) -> dict:
-    segmentation = find_segmentation(
-        scan, freesurfer_dir=freesurfer, derivatives=settings.derivatives
-    )
-    root = settings.bids_dir
-    return {
-        "name": branch_name(scan),
-        "t1w": str(scan.path),
-        "entities": scan.entities,
-        "source": source_uri(scan.path, root),
-        "segmentation": None if segmentation is None else str(segmentation),
-        "segmentation_source": None if segmentation is None else source_uri(segmentation, root),
-        "mask_file": None if mask is None else str(mask),
-        "skull_strip": method,
-        "mem_gb": _gigabytes(scan.path),
-    }
-
-
-def _gigabytes(path: Path) -> float:
-    """Estimate a scan's size in memory at float32 from its header; 0.1 where there is none."""
-    try:
-        return float(np.prod(nb.load(path).shape) * 4 / 2**30)
-    except Exception:
-        return 0.1  # the scan's own branch will say what is wrong with it
-
-
 def _check(settings: Settings, atlas: Atlas) -> None:
     """Look at what every scan needs, before any work starts."""
-    try:
-        nb.load(atlas.image)
-    except Exception as error:
-        raise AtlasError(f"--atlas {atlas.image}: cannot be read as an image") from error
+    if atlas.image != default_files()[0] or settings.atlas_labels is not None:
+        read_atlas(atlas)
     if settings.device.startswith("cuda"):
         import torch
 
@@ -198,11 +297,3 @@ def _check(settings: Settings, atlas: Atlas) -> None:
             load_checkpoint(settings.model)
         except CheckpointError as error:
             raise UsageError(f"--model {error}") from error
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    from vxmprep.registration import chosen_device
-
-    return chosen_device(name)

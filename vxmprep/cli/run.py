@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import shutil
+import signal
+import socket
 import sys
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.cli.parser import parse
 
 if TYPE_CHECKING:
+    from vxmprep.cli.plan import Plan
     from vxmprep.config import Settings
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send before they kill."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all scans are done, 1 if some failed, 2 for bad usage or input.
+        0 if all scans are done, 1 if some failed, 2 for bad usage or input, 130 or 143 if the run
+        was interrupted by Ctrl-C or SIGTERM.
     """
     try:
         settings = parse(argv)
@@ -35,52 +48,198 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vxmprep.bids.dataset import DatasetError
     from vxmprep.config import UsageError
 
-    bad_input = (AtlasError, DatasetError, UsageError, PermissionError)
     try:
-        return _run(settings)
-    except (*bad_input, NotADirectoryError) as error:
+        with _terminable():
+            return _run(settings)
+    except (AtlasError, DatasetError, UsageError) as error:
         print(f"vxmprep: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except OSError as error:
+        print(f"vxmprep: {_of_the_system(error)}", file=sys.stderr)
+        return 2 if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else 1
+    except KeyboardInterrupt as interrupt:
         print("vxmprep: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 143 if isinstance(interrupt, Terminated) else 130
 
 
 def _run(settings: Settings) -> int:
     from vxmprep.cli.plan import make_plan
 
     plan = make_plan(settings)
-    from vxmprep.bids.derivatives import describe_dataset
+    if settings.boilerplate_only:
+        print(write_boilerplate(plan))
+        return 0
+    if plan.settings.use_plugin is not None:
+        from vxmprep.cli.execute import read_plugin
 
-    describe_dataset(settings.output_dir, settings.bids_dir)
-    set_environment(settings.work_dir, plan.threads)
+        read_plugin(plan.settings.use_plugin)
+    from vxmprep.bids.derivatives import describe_dataset
     from vxmprep.cli.execute import execute
 
-    return execute(plan)
+    describe_dataset(settings.output_dir, settings.bids_dir)
+    if settings.clean_workdir:
+        remove_old_work(settings.work_dir, every=True)
+    if not plan.pending:
+        return execute(plan)
+    _warn(plan)
+    write_boilerplate(plan)
+    with run_folder(settings.work_dir) as work:
+        set_environment(work, plan.threads)
+        return execute(plan, work, _start_logs(settings))
 
 
-def set_environment(work_dir: Path, threads: int) -> None:
-    """Set what libraries read when they are imported, in this process and in its workers.
+def _warn(plan: Plan) -> None:
+    """Say what may be wrong with the dataset as a whole; nothing of it stops the run."""
+    settings = plan.settings
+    if not settings.skip_bids_validation:
+        from vxmprep.bids.validation import validate
+
+        warning = validate(settings.bids_dir)
+        if warning:
+            print(f"vxmprep: {warning}", file=sys.stderr)
+    if settings.fs_subjects_dir is not None:
+        lacking = [task.scan.stem for task in plan.tasks if task.segmentation is None]
+        if lacking:
+            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            print(
+                f"vxmprep: --fs-subjects-dir {settings.fs_subjects_dir}: no segmentation of "
+                f"{lacking[0]}{more}; they are registered without Dice",
+                file=sys.stderr,
+            )
+
+
+def write_boilerplate(plan: Plan) -> str:
+    """Write the methods text and its references into the output folder, and give the text."""
+    from vxmprep.bids.derivatives import write_text
+    from vxmprep.cli.methods import methods_of
+    from vxmprep.reports.boilerplate import bibtex, methods_text
+
+    methods = methods_of(plan)
+    text = methods_text(methods)
+    write_text(plan.settings.output_dir / "CITATION.md", text)
+    write_text(plan.settings.output_dir / "logs" / "CITATION.bib", bibtex(methods))
+    return text
+
+
+def _start_logs(settings: Settings) -> Path:
+    """Make the folder of this run's logs, with the settings in it."""
+    import tomli_w
+
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    logs = settings.output_dir / "logs" / name
+    logs.mkdir(parents=True)
+    text = "# vxmprep --config-file takes this file back\n" + tomli_w.dumps(settings.as_options())
+    (logs / "config.toml").write_text(text, encoding="utf-8")
+    return logs
+
+
+@contextlib.contextmanager
+def run_folder(work_dir: Path) -> Iterator[Path]:
+    """Make a folder for the scans in progress, and remove it at the end.
+
+    What runs of this machine that were killed have left there is removed too; their locks are no
+    longer held.
+    """
+    from filelock import FileLock
+
+    remove_old_work(work_dir)
+    folder = work_dir / f"{_prefix()}{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True)
+    try:
+        # Where a file system has no locks, nothing is ever taken for left behind.
+        lock = FileLock(folder / "lock")
+        with contextlib.suppress(OSError, NotImplementedError):
+            lock.acquire(timeout=0)
+        try:
+            yield folder
+        finally:
+            lock.release()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others work there
+            work_dir.rmdir()
+
+
+def remove_old_work(work_dir: Path, *, every: bool = False) -> None:
+    """Remove the folders that runs have left in a work folder.
 
     Parameters
     ----------
     work_dir : Path
+        Holds a folder per run.
+    every : bool
+        Those of other machines too, whose locks may not be seen here; by default only those of
+        this machine that no run holds.
+    """
+    from filelock import FileLock, Timeout
+
+    for folder in work_dir.glob("vxmprep-*" if every else f"{_prefix()}*"):
+        lock = FileLock(folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:  # a run that is going on
+            continue
+        except (OSError, NotImplementedError):
+            if not every:
+                continue
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix() -> str:
+    return f"vxmprep-{socket.gethostname()}-"
+
+
+def set_environment(work: Path, threads: int) -> None:
+    """Set what libraries read when they are imported, in this process and in its workers.
+
+    Parameters
+    ----------
+    work : Path
         Holds nipype's configuration, so that workers say nothing (failures are told at the end)
         and nothing is written to the home folder.
     threads : int
         Processor threads of one worker.
     """
-    folder = work_dir / "nipype"
+    folder = work / "nipype"
     folder.mkdir(parents=True, exist_ok=True)
     levels = ("workflow_level", "interface_level", "utils_level")
     lines = ["[logging]", *(f"{level} = CRITICAL" for level in levels), ""]
     (folder / "nipype.cfg").write_text("\n".join(lines), encoding="utf-8")
     os.environ["NIPYPE_CONFIG_DIR"] = str(folder)
     os.environ["NIPYPE_NO_ET"] = "1"
+    # nipype names crash files by the user, whom containers and batch systems may not know.
+    os.environ.setdefault("LOGNAME", "vxmprep")
     # Threads that spin while they wait starve the other workers.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[variable] = str(threads)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _of_the_system(error: OSError) -> str:
+    """Say in one line what the system refused."""
+    where = error.filename or "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}: the disk is full; free some space and run the same command again"
+    return f"{where}: {error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Writing a scan's derivatives."""
 
+import json
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -12,6 +13,29 @@ from nipype.interfaces.base import (
     traits,
 )
 
+FILES = {
+    "t1w": "bias-corrected scan on its own grid",
+    "mask": "brain mask on the scan's grid",
+    "affine": "ITK affine that resamples the scan onto the atlas",
+    "affine_summary": "JSON: what was measured of the affine; it goes into the affine's sidecar",
+    "conformed": "brain on the network's grid, uint8",
+    "conformed_labels": "segmentation on the network's grid",
+    "forward": "ITK composite that resamples the scan onto the atlas",
+    "inverse": "ITK composite that resamples atlas images onto the scan",
+    "register_summary": "JSON: what was measured of the maps; it goes into forward's sidecar",
+    "t1w_in_atlas": "scan on the atlas's grid",
+    "mask_in_atlas": "brain mask on the atlas's grid",
+    "labels_in_atlas": "segmentation on the atlas's grid",
+    "labels_in_atlas_affine": "the same with the affine alone",
+    "atlas_labels_in_scan": "the atlas's labels on the scan's grid",
+    "jacobian": "determinant on the atlas's grid",
+    "dice": "table of Dice per structure",
+    "metrics": "JSON of all measures",
+}
+
+MEASURES = {"affine_summary", "register_summary", "metrics"}
+"""Those of the files that hold flags."""
+
 
 class _SaveScanInputSpec(BaseInterfaceInputSpec):
     output_dir = Directory(mandatory=True, desc="root of the derivatives")
@@ -22,24 +46,18 @@ class _SaveScanInputSpec(BaseInterfaceInputSpec):
     source = traits.Str(mandatory=True, desc="BIDS URI of the scan")
     segmentation_source = traits.Str(desc="BIDS URI of the scan's segmentation")
     common = traits.Dict(desc="what every sidecar says: versions, settings, atlas, model")
-    strip_method = traits.Str(desc="how the mask was made")
-    t1w = File(exists=True, desc="bias-corrected scan on its own grid")
-    mask = File(exists=True, desc="brain mask on the scan's grid")
-    t1w_in_atlas = File(exists=True, desc="scan on the atlas's grid")
-    mask_in_atlas = File(exists=True, desc="brain mask on the atlas's grid")
-    labels_in_atlas = File(exists=True, desc="segmentation on the atlas's grid")
-    labels_in_atlas_affine = File(exists=True, desc="the same with the affine alone")
-    atlas_labels_in_scan = File(exists=True, desc="the atlas's labels on the scan's grid")
-    jacobian = File(exists=True, desc="determinant on the atlas's grid")
-    forward = File(exists=True, desc="ITK composite that resamples the scan onto the atlas")
-    inverse = File(exists=True, desc="ITK composite that resamples atlas images onto the scan")
-    affine = File(exists=True, desc="ITK affine that resamples the scan onto the atlas")
-    dice = File(exists=True, desc="table of Dice per structure")
-    metrics = File(exists=True, desc="JSON of all measures")
+    strip_method = traits.Str("", usedefault=True, desc="how the mask was made")
+    originals = traits.List(File(exists=True), desc="inputs whose checksums are wanted")
+    flags = traits.List(traits.Str, desc="what is doubtful, beyond the flags of the measures")
+    locals().update({name: File(exists=True, desc=what) for name, what in FILES.items()})
 
 
 class _SaveScanOutputSpec(TraitedSpec):
-    out_files = traits.List(traits.Str, desc="the files written")
+    strip_method = traits.Str(desc="how the mask was made")
+    checksums = traits.Dict(desc="SHA-256 of the originals by their path")
+    files = traits.Dict(desc="the files written by what they hold, sidecars of measures included")
+    flags = traits.List(traits.Str, desc="all that is doubtful")
+    locals().update({name: File(desc=f"{what}, as written") for name, what in FILES.items()})
 
 
 class SaveScan(SimpleInterface):
@@ -52,11 +70,12 @@ class SaveScan(SimpleInterface):
     def _run_interface(self, runtime):
         from vxmprep.bids.derivatives import ScanWriter
         from vxmprep.bids.outputs import write_scan
+        from vxmprep.spatial.files import checksum
 
         given = {
-            name: Path(value)
-            for name, value in self.inputs.get().items()
-            if isinstance(self.inputs.trait(name).trait_type, File) and isdefined(value)
+            name: Path(getattr(self.inputs, name))
+            for name in FILES
+            if isdefined(getattr(self.inputs, name))
         }
         writer = ScanWriter(
             Path(self.inputs.output_dir), tuple(self.inputs.entities), self.inputs.common or {}
@@ -64,8 +83,15 @@ class SaveScan(SimpleInterface):
         sources = [self.inputs.source]
         if isdefined(self.inputs.segmentation_source):
             sources.append(self.inputs.segmentation_source)
-        written = write_scan(
-            writer, given, self.inputs.space, sources, strip_method=self.inputs.strip_method
+        method = self.inputs.strip_method
+        written = write_scan(writer, given, self.inputs.space, sources, strip_method=method)
+        files = {name: str(path) for name, path in written.items()}
+        measures = [json.loads(given[name].read_text("utf-8")) for name in MEASURES & given.keys()]
+        self._results.update(
+            files,
+            files=files,
+            strip_method=method,
+            checksums={path: checksum(path) for path in self.inputs.originals or []},
+            flags=[*(self.inputs.flags or []), *(f for m in measures for f in m.get("Flags", []))],
         )
-        self._results["out_files"] = [str(path) for path in written]
         return runtime

@@ -55,10 +55,11 @@ class _EvaluateRegistrationInputSpec(BaseInterfaceInputSpec):
     affine_labels = File(exists=True, desc="the scan's segmentation there, affine only")
     full_labels = File(exists=True, desc="the scan's segmentation there, whole transform")
     reference = traits.Str("atlas", usedefault=True, desc="where the atlas's labels come from")
-    summaries = traits.List(
-        traits.Tuple(traits.Str, File(exists=True)), desc="sections of the metrics: name, JSON"
-    )
-    flags = traits.List(traits.Str, desc="what is wrong beyond the summaries' own flags")
+    affine_summary = File(exists=True, desc="JSON of the affine's measures, or its sidecar")
+    register_summary = File(exists=True, desc="JSON of the maps' measures, or their sidecar")
+    jacobian_summary = File(exists=True, desc="JSON of the folding")
+    scan_flags = traits.List(traits.Str, desc="what is doubtful about the scan itself")
+    flags = traits.List(traits.Str, desc="what is doubtful beyond the summaries' own flags")
 
 
 class _EvaluateRegistrationOutputSpec(TraitedSpec):
@@ -83,14 +84,22 @@ class EvaluateRegistration(SimpleInterface):
         if all(isdefined(getattr(self.inputs, name)) for name in names):
             maps = [np.asarray(load(getattr(self.inputs, n), np.int32).dataobj) for n in names]
             rows, overlap = dice_table(*maps, reference=self.inputs.reference)
-        sections = {
-            name: json.loads(Path(path).read_text(encoding="utf-8"))
-            for name, path in self.inputs.summaries
+        given = {
+            "Affine": self.inputs.affine_summary,
+            "Deformable": self.inputs.register_summary,
+            "Folding": self.inputs.jacobian_summary,
         }
-        metrics = gather(sections, overlap, list(self.inputs.flags or []))
+        sections = {name: _measures(path) for name, path in given.items() if isdefined(path)}
+        flags = [*(self.inputs.scan_flags or []), *(self.inputs.flags or [])]
+        metrics = gather(sections, overlap, flags)
         outputs = {"dice_file": as_tsv(rows), "metrics_file": json.dumps(metrics, indent=2) + "\n"}
         for name, text in outputs.items():
             path = Path(runtime.cwd) / ("dice.tsv" if name == "dice_file" else "metrics.json")
             path.write_text(text, encoding="utf-8")
             self._results[name] = str(path)
         return runtime
+
+
+def _measures(path: str) -> dict:
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    return content.get("Measures", content)

@@ -31,6 +31,7 @@ class _SkullStripInputSpec(BaseInterfaceInputSpec):
 class _SkullStripOutputSpec(TraitedSpec):
     mask_file = File(desc="brain mask on the scan's grid")
     method = traits.Str(desc="how it was made: deepbet, none (already stripped) or given")
+    flags = traits.List(traits.Str, desc="what is doubtful about the scan itself")
 
 
 class SkullStrip(SimpleInterface):
@@ -48,17 +49,19 @@ class SkullStrip(SimpleInterface):
 
     def _run_interface(self, runtime):
         from vxmprep.preparation.brain import brain_mask
-        from vxmprep.spatial.images import load, load_scan, save
+        from vxmprep.spatial.images import load, load_scan, not_finite, save
 
-        given = self.inputs.mask_file
+        given, scan = self.inputs.mask_file, load_scan(self.inputs.in_file)
         mask, method = brain_mask(
-            load_scan(self.inputs.in_file),
+            scan,
             self.inputs.method,
             given=load(given) if isdefined(given) else None,
             use_gpu=self.inputs.use_gpu,
         )
         self._results["mask_file"] = str(save(mask, Path(runtime.cwd) / "mask.nii"))
         self._results["method"] = method
+        odd = not_finite(scan)
+        self._results["flags"] = [f"scan: {odd} voxels are not finite and count as 0"] * bool(odd)
         return runtime
 
 
@@ -122,7 +125,14 @@ class _AffineAlignInputSpec(BaseInterfaceInputSpec):
     mask_file = File(exists=True, mandatory=True, desc="brain mask on the scan's grid")
     atlas_file = File(exists=True, mandatory=True, desc="skull-stripped atlas")
     atlas_mask = File(exists=True, mandatory=True, desc="brain mask on the atlas's grid")
-    method = traits.Enum("greedy", "none", usedefault=True, desc="none: aligned already")
+    method = traits.Enum(
+        "greedy",
+        "ants",
+        "flirt",
+        "none",
+        usedefault=True,
+        desc="the program that searches (ants: antsRegistration); none: aligned already",
+    )
 
 
 class _AffineAlignOutputSpec(TraitedSpec):
@@ -137,13 +147,15 @@ class AffineAlign(SimpleInterface):
     output_spec = _AffineAlignOutputSpec
 
     def _run_interface(self, runtime):
-        from vxmprep.preparation.align import align
+        from vxmprep.interfaces.affine import ants, flirt
+        from vxmprep.preparation.align import align, greedy
         from vxmprep.spatial.images import load
         from vxmprep.spatial.itk import write_affine
 
         names = ("in_file", "mask_file", "atlas_file", "atlas_mask")
         images = [load(getattr(self.inputs, name)) for name in names]
-        found = align(*images, method=self.inputs.method)
+        searches = {"greedy": greedy, "ants": ants, "flirt": flirt, "none": None}
+        found = align(*images, search=searches[self.inputs.method])
         affine, summary = (Path(runtime.cwd) / name for name in ("affine.txt", "affine.json"))
         write_affine(affine, found.atlas_to_scan)
         summary.write_text(json.dumps(found.summary()), encoding="utf-8")

@@ -68,9 +68,8 @@ class CarryLabels(SimpleInterface):
     output_spec = _CarryLabelsOutputSpec
 
     def _run_interface(self, runtime):
-        import numpy as np
 
-        from vxmprep.preparation.segmentation import misplaced
+        from vxmprep.preparation.segmentation import load_labels, misplaced
         from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import ImageError, load, save
         from vxmprep.spatial.itk import affine_members, read_transform
@@ -80,7 +79,7 @@ class CarryLabels(SimpleInterface):
         if not isdefined(self.inputs.labels_file):
             return runtime
         try:
-            labels = load(self.inputs.labels_file, np.int32)
+            labels = load_labels(self.inputs.labels_file)
             reason = misplaced(labels, load(self.inputs.mask_file))
         except ImageError as error:
             self._results["flags"] = [str(error)]

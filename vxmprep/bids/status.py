@@ -1,0 +1,62 @@
+"""The table of what became of every scan, made from the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vxmprep.bids.derivatives import write_text
+from vxmprep.bids.records import FOLDER, Record
+
+COLUMNS = ("scan", "status", "step", "why", "seconds", "peak_gb", "flags", "version")
+FILE = "participants_status.tsv"
+
+
+def status_row(record: Record) -> dict[str, str]:
+    """Say what became of a scan.
+
+    Parameters
+    ----------
+    record : Record
+        Of the scan.
+
+    Returns
+    -------
+    dict
+        Text by the names of `COLUMNS`: ``status`` is done, prepared, failed or unfinished;
+        ``step`` the step that failed; ``seconds`` the sum of its steps; ``peak_gb`` the largest
+        memory of any.
+    """
+    content, failure = record.content, record.content.get("failure") or {}
+    steps = content.get("steps", {}).values()
+    versions = sorted({stage["version"] for stage in record.stages.values()})
+    row = {
+        "scan": content["scan"],
+        "status": record.status,
+        "step": failure.get("step", ""),
+        "why": failure.get("cause", ""),
+        "seconds": f"{sum(step['seconds'] for step in steps):.0f}" if steps else "",
+        "peak_gb": f"{max(step['peak_gb'] for step in steps):.2f}" if steps else "",
+        "flags": "; ".join(record.flags),
+        "version": ", ".join(versions),
+    }
+    return {name: " ".join(text.split()) or "n/a" for name, text in row.items()}
+
+
+def write_status(output_dir: Path) -> None:
+    """Write ``participants_status.tsv`` from the records of all scans.
+
+    Jobs that end at the same time take turns, so that the last of them sees the records of all.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(output_dir / FOLDER / ".status.lock", timeout=60):
+            _write(output_dir)
+    except (Timeout, NotImplementedError):  # a file system without locks
+        _write(output_dir)
+
+
+def _write(output_dir: Path) -> None:
+    rows = [status_row(record) for record in Record.all(output_dir)]
+    lines = ["\t".join(row[name] for name in COLUMNS) for row in rows]
+    write_text(output_dir / FILE, "\n".join(["\t".join(COLUMNS), *lines]) + "\n")

@@ -1,0 +1,45 @@
+"""What the methods text says of a plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vxmprep.cli.plan import Plan
+    from vxmprep.reports.boilerplate import Methods
+
+
+def methods_of(plan: Plan) -> Methods:
+    """Give what the methods text is made from.
+
+    Parameters
+    ----------
+    plan : Plan
+        The run; scans that cannot be processed do not count.
+    """
+    from vxmprep.reports.boilerplate import AtlasUsed, Methods, ModelUsed, versions
+    from vxmprep.spatial.files import checksum
+
+    settings, atlas = plan.settings, plan.atlas
+    tasks = [task for task in plan.tasks if not task.problem]
+    segmented = [task for task in tasks if task.segmentation is not None and atlas.labels]
+    model = settings.model
+    return Methods(
+        levels=settings.levels,
+        scans=len(tasks),
+        participants=len({task.scan.participant for task in tasks}),
+        skull_strip=plan.skull_strip,
+        n4=settings.n4,
+        affine=settings.affine,
+        atlas=AtlasUsed(
+            name=atlas.name,
+            image=atlas.image.name,
+            sha256=checksum(atlas.image),
+            labels=None if atlas.labels is None else atlas.labels.name,
+            approximate=atlas.approximate_labels,
+        ),
+        model=None if model is None else ModelUsed(name=model.name, sha256=checksum(model)),
+        iterations=settings.refine_iterations,
+        evaluated=len(segmented) if "participant" in settings.levels else 0,
+        versions=versions(),
+    )
