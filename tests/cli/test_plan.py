@@ -191,7 +191,8 @@ def test_the_graph_has_a_branch_per_scan_with_the_settings(settings_of, tmp_path
     model = tmp_path / "net.pt"
     save_checkpoint(VxmNet(encoder=(2, 2), decoder=(2, 2, 2)), model)
     settings = settings_of(n4=False, refine_iterations=7, device="cpu", model=model)
-    graph = make_plan(settings).graph()
+    plan = make_plan(settings)
+    graph = plan.graph(plan.pending)
     names = graph.list_node_names()
     for branch in ("sub_01_wf", "sub_02_wf"):
         assert f"{branch}.alignment_wf.align" in names

@@ -13,7 +13,10 @@ from vxmprep.spatial.files import checksum
 
 FOLDER = "logs"
 
-KEPT = {"settings", "inputs", "files", "flags", "version"}
+FIRST = "brain"
+"""The stage that knows no atlas."""
+
+KEPT = {"settings", "inputs", "files", "flags", "after", "version"}
 """What is kept of a finished stage."""
 
 
@@ -45,6 +48,11 @@ class Stage:
     def key(self) -> str:
         """Its name in a record."""
         return f"{self.name} {self.space}" if self.space else self.name
+
+    @property
+    def after_key(self) -> str:
+        """The name in a record of the stage that it starts from: the first knows no atlas."""
+        return self.after if self.after in ("", FIRST) else f"{self.after} {self.space}"
 
 
 @dataclass
@@ -150,8 +158,9 @@ class Record:
     ) -> None:
         """Note that a stage is done, and write the record.
 
-        Files that the stage made in an earlier run and no longer makes are removed. A stage, for
-        another atlas say, one of whose files has been written over is no longer done.
+        What an earlier run made from the former result of the stage no longer holds: it is
+        removed, as is what the stage itself no longer makes. A stage, for another atlas say, one
+        of whose files has been written over is no longer done.
 
         Parameters
         ----------
@@ -167,8 +176,7 @@ class Record:
             Values that later stages want.
         """
         made = {name: str(path.relative_to(self.output_dir)) for name, path in files.items()}
-        old = self.stages.pop(stage.key, {"files": {}})["files"].values()
-        for path in set(old) - set(made.values()):
+        for path in self._forget(stage.key) - set(made.values()):
             (self.output_dir / path).unlink(missing_ok=True)
             sidecar_of(self.output_dir / path).unlink(missing_ok=True)
         for key, other in list(self.stages.items()):
@@ -179,6 +187,7 @@ class Record:
             "inputs": [_fingerprint(path, checksums[str(path)]) for path in stage.inputs],
             "files": made,
             "flags": list(flags),
+            "after": stage.after_key,
             "version": vxmprep.__version__,
             **more,
         }
@@ -195,6 +204,13 @@ class Record:
         numbers = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": peak_gb}
         steps = self.content.setdefault("steps", {})
         steps[step] = {name: round(number, 2) for name, number in numbers.items()}
+
+    def _forget(self, key: str) -> set[str]:
+        """Drop a stage and all that build on it, and name their files."""
+        files = set(self.stages.pop(key, {"files": {}})["files"].values())
+        for other in [k for k, stage in self.stages.items() if stage["after"] == key]:
+            files |= self._forget(other)
+        return files
 
     def _write(self) -> None:
         self.content["status"] = self.status

@@ -6,8 +6,10 @@ import errno
 import logging
 import os
 import re
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
 
 SAVE = "save_"
 """How the names of the steps begin that end a stage."""
+
+GRAPH = "vxmprep_wf"
+"""Name of the graph, and of its folder in the work folder."""
+
+SCANS_A_GRAPH = 100
+SCANS_A_PROCESSOR = 20
+"""A graph holds at least so many scans, all told and for each processor: at its end some
+processors wait for the last scan."""
 
 MOST_ROWS = 50
 """Scans that the table at the end lists; the status file holds them all."""
@@ -42,16 +52,24 @@ class Listener:
         The tasks under way by the name of their branch of the graph.
     progress : Progress
         What the user sees.
+    folder : Path or None
+        Holds a folder per branch, which is removed when the scan is through.
     steps : list of dict
         What every step took, against what it was reckoned to need.
     causes : dict
         Why scans failed, by the name of their branch: the step, and its error.
+    left : dict
+        The stages still to come, by the name of their branch.
+    done : set of str
+        The branches that are complete.
     """
 
     tasks: dict[str, Task]
     progress: Progress
+    folder: Path | None = None
     steps: list[dict] = field(default_factory=list)
     causes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    left: dict[str, set[str]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
 
     def __call__(self, node: pe.Node, status: str, usage: Usage | None = None) -> None:
@@ -71,6 +89,9 @@ class Listener:
             task.record.took(step, **vars(usage))
             if step.startswith(SAVE):
                 self._finish(branch, task, step.removeprefix(SAVE), node)
+        through = branch in self.done or branch in self.causes
+        if through and self.folder and all(scan != name for scan, _ in self.progress.running):
+            shutil.rmtree(self.folder / branch, ignore_errors=True)
 
     def _note(self, node: pe.Node, name: str, usage: Usage) -> None:
         self.steps.append(
@@ -107,7 +128,8 @@ class Listener:
             flags=found.flags,
             **more,
         )
-        if all(stage.key in task.record.stages for stage in task.stages):
+        self.left.setdefault(branch, set(task.missing)).discard(name)
+        if not self.left[branch]:
             self._complete(branch, task)
 
     def _complete(self, branch: str, task: Task) -> None:
@@ -139,9 +161,10 @@ def execute(plan: Plan, work: Path | None = None, logs: Path | None = None) -> i
     tasks = {branch_name(task.scan): task for task in pending}
     with Progress(len(pending), settings.verbose > 0) as progress:
         _begin(plan, progress)
-        listener = Listener(tasks, progress)
+        listener = Listener(tasks, progress, work and work / GRAPH)
         try:
-            if pending:
+            stopped = settings.stop_on_first_crash and any(task.problem for task in plan.tasks)
+            if pending and not stopped:
                 _run(plan, work, logs, listener)
         finally:
             if pending:
@@ -170,9 +193,33 @@ def _begin(plan: Plan, progress: Progress) -> None:
 
 
 def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
-    """Build the graph and run it; the failures of its nodes are the listener's to tell."""
+    """Run the pending tasks, group by group; failures are the listener's to tell.
+
+    A graph costs nipype a time that grows with the square of its scans.
+    """
+    _log_to(logs / "nipype.log")
+    size = max(SCANS_A_GRAPH, SCANS_A_PROCESSOR * plan.settings.nprocs)
+    for first in range(0, len(plan.pending), size):
+        if listener.causes and plan.settings.stop_on_first_crash:
+            return
+        _run_some(plan, plan.pending[first : first + size], work, logs, listener)
+
+
+def _log_to(path: Path) -> None:
+    """Send what nipype says to a file, which is made when there is something to say."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+
+
+def _run_some(
+    plan: Plan, tasks: Sequence[Task], work: Path, logs: Path, listener: Listener
+) -> None:
+    """Build the graph of some tasks and run it."""
     settings = plan.settings
-    graph = plan.graph()
+    graph = plan.graph(tasks)
     graph.base_dir = str(work)
     graph.config["execution"] = {
         "crashdump_dir": str(logs),
@@ -185,13 +232,8 @@ def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
         # The listener reads outputs that no other node does.
         "remove_unnecessary_outputs": "false",
     }
-    handler = logging.FileHandler(logs / "nipype.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
     if settings.write_graph:
-        draw(graph, plan.pending[0], logs)
+        draw(graph, tasks[0], logs)
     try:
         _run_graph(graph, plan, listener)
     except DiskFullError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import vxmprep
 from vxmprep.atlas import Atlas, default_files, find_atlas, read_atlas
 from vxmprep.bids.dataset import DatasetError, Scan, choose_scans, find_scans, read_filter_file
 from vxmprep.bids.derivatives import source_uri
-from vxmprep.bids.records import Record, Stage
+from vxmprep.bids.records import FIRST, Record, Stage
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
 from vxmprep.config import Settings, UsageError
 from vxmprep.spatial.files import checksum
@@ -101,14 +101,14 @@ class Plan:
 
         return chosen_device(self.settings.device)
 
-    def graph(self) -> pe.Workflow:
-        """Build the graph of the pending tasks."""
+    def graph(self, tasks: Sequence[Task]) -> pe.Workflow:
+        """Build the graph of some of the pending tasks."""
         from vxmprep.workflows import init_cohort_wf
 
         settings, atlas = self.settings, self.atlas
         approximate = "approximate, " if atlas.approximate_labels else ""
         return init_cohort_wf(
-            scans=[self._branch(task) for task in self.pending],
+            scans=[self._branch(task) for task in tasks],
             atlas_image=str(atlas.image),
             atlas_mask=None if atlas.mask is None else str(atlas.mask),
             atlas_labels=None if atlas.labels is None else str(atlas.labels),
@@ -217,7 +217,7 @@ def _task(
     stages = tuple(
         Stage(
             name,
-            "" if name == "brain" else atlas.name,
+            "" if name == FIRST else atlas.name,
             provenance[name],
             inputs.get(name, ()),
             after.get(name, ""),
