@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 from bids import BIDSLayout
 
-from vxmprep.bids.dataset import (
-    DATABASE,
-    DatasetError,
-    Scan,
-    choose_scans,
-    find_scans,
-    read_filter_file,
-)
+from vxmprep.bids.dataset import Scan, choose_scans, find_scans
+from vxmprep.bids.filters import read_filter_file
+from vxmprep.bids.index import DATABASE, DatasetError
 
 unprivileged = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anywhere")
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from vxmprep.atlas import AtlasError
-from vxmprep.bids.dataset import DatasetError, Scan
+from vxmprep.bids.dataset import Scan
+from vxmprep.bids.index import DatasetError
 from vxmprep.cli.plan import branch_name, make_plan
 from vxmprep.config import Settings, UsageError
 from vxmprep.morph.checkpoint import save_checkpoint

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import vxmprep
 from vxmprep.atlas import Atlas, default_files, find_atlas, read_atlas
-from vxmprep.bids.dataset import DatasetError, Scan, choose_scans, find_scans, read_filter_file
+from vxmprep.bids.dataset import Scan, choose_scans, find_scans
 from vxmprep.bids.derivatives import source_uri
+from vxmprep.bids.filters import read_filter_file
+from vxmprep.bids.index import DatasetError
 from vxmprep.bids.records import FIRST, Record, Stage
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
 from vxmprep.config import Settings, UsageError

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leave:
         return int(leave.code or 0)
     from vxmprep.atlas import AtlasError
-    from vxmprep.bids.dataset import DatasetError
+    from vxmprep.bids.index import DatasetError
     from vxmprep.config import UsageError
 
     try:
