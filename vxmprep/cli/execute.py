@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -88,6 +89,8 @@ def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
     A graph costs nipype a time that grows with the square of its scans.
     """
     _log_to(logs / "nipype.log")
+    if plan.settings.write_graph:
+        draw(plan, logs)
     size = max(SCANS_A_GRAPH, SCANS_A_PROCESSOR * plan.settings.nprocs)
     for first in range(0, len(plan.pending), size):
         if listener.causes and plan.settings.stop_on_first_crash:
@@ -122,8 +125,6 @@ def _run_some(
         # The listener reads outputs that no other node does.
         "remove_unnecessary_outputs": "false",
     }
-    if settings.write_graph:
-        draw(graph, tasks[0], logs)
     try:
         _run_graph(graph, plan, listener)
     except DiskFullError:
@@ -189,14 +190,10 @@ def memory_gb(plan: Plan) -> float:
     return given / 1024 if given else 0.9 * available_memory_gb()
 
 
-def draw(graph: pe.Workflow, task: Task, folder: Path) -> None:
-    """Draw the workflow of one scan as ``workflow.svg``."""
-    from nipype.pipeline import engine as pe
-
-    branch = graph.get_node(branch_name(task.scan))
-    alone = pe.Workflow("scan", base_dir=str(folder))
-    alone.add_nodes([branch.clone("scan_wf")])
-    alone.write_graph(str(folder / "workflow.dot"), graph2use="colored", format="svg")
+def draw(plan: Plan, folder: Path) -> None:
+    """Draw the workflow of the first pending scan as ``workflow.svg``."""
+    graph = plan.graph(plan.pending[:1])
+    graph.write_graph(str(folder / "workflow.dot"), graph2use="colored", format="svg")
 
 
 def _end(plan: Plan, listener: Listener) -> int:
@@ -224,16 +221,29 @@ def _end(plan: Plan, listener: Listener) -> int:
 
 def table(tasks: list[Task]) -> str:
     """Show what became of scans, a line each."""
-    rows = [status_row(task.record) for task in tasks[:MOST_ROWS]]
-    width = max(len(row["scan"]) for row in rows)
-    lines = [f"{'scan':{width}}  {'status':10}  seconds  peak GB  remarks"]
-    for row in rows:
+    shown = tasks[:MOST_ROWS]
+    width = max(len(task.scan.stem) for task in shown)
+    lines = [f"{'scan':{width}}  {'status':10}  seconds  peak GB  Dice affine, full  remarks"]
+    for task in shown:
+        row = status_row(task.record)
         remark = row["why"] if row["status"] == "failed" else row["flags"]
         remark = "" if remark == "n/a" else remark[:100]
         lines.append(
             f"{row['scan']:{width}}  {row['status']:10}  {row['seconds']:>7}  "
-            f"{row['peak_gb']:>7}  {remark}".rstrip()
+            f"{row['peak_gb']:>7}  {_dice(task):>17}  {remark}".rstrip()
         )
     if len(tasks) > MOST_ROWS:
         lines.append(f"... and {len(tasks) - MOST_ROWS} more, see participants_status.tsv")
     return "\n".join(lines)
+
+
+def _dice(task: Task) -> str:
+    """Give a scan's mean Dice with the atlas, by the affine and by all, where it was measured."""
+    for stage in task.stages:
+        path = task.record.stages.get(stage.key, {"files": {}})["files"].get("metrics")
+        if path is not None:
+            text = (task.record.output_dir / path).read_text(encoding="utf-8")
+            overlap = json.loads(text)["Overlap"]
+            if overlap.get("DiceMean") is not None:
+                return f"{overlap['DiceMeanAffine']:.3f}, {overlap['DiceMean']:.3f}"
+    return ""
