@@ -88,6 +88,8 @@ class Settings:
                 value = [str(one) for one in value]
             if value is not None and value is not False and value != []:
                 options[item.name] = value
+        if self.derivatives:  # a path may hold an equals sign
+            options["derivatives"] = [f"derivatives={path}" for path in self.derivatives]
         if not options.pop("n4", False):
             options["no_n4"] = True
         return options

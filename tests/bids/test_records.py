@@ -2,10 +2,11 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
-from vxmprep.bids.records import Record, Stage
+from vxmprep.bids.records import InputChangedError, Record, Stage, seen_of
 from vxmprep.bids.status import COLUMNS, status_row, write_status
 from vxmprep.spatial.files import checksum
 
@@ -109,9 +110,71 @@ def test_a_file_that_is_gone_affects_its_stage_and_those_after_it(done, scan):
 
 def test_a_run_that_ends_after_redoing_an_early_stage_leaves_no_later_one_for_done(done, scan):
     """What was registered from the old brain must not stand beside the new one."""
+    scan.write_bytes(b"other!")
     finish(done, stages(scan)[0])
     assert missing(done, stages(scan)) == ["align", "register"]
     assert {path.name for path in (done / "sub-01").iterdir()} == {"brain.nii.gz", "brain.json"}
+
+
+def test_a_stage_made_alike_by_another_job_leaves_what_builds_on_it(done, scan):
+    Record.of(done, "sub-01").begin(stages(scan)[0])
+    assert missing(done, stages(scan)) == []
+    finish(done, stages(scan)[0])
+    assert missing(done, stages(scan)) == []
+
+
+def test_a_run_killed_while_it_writes_over_a_stage_leaves_nothing_of_it_for_done(done, scan):
+    """Some of its files are new by then, others old."""
+    other = stages(scan, affine="none")
+    Record.of(done, "sub-01").begin(other[1])
+    assert missing(done, stages(scan)) == missing(done, other) == ["align", "register"]
+    finish(done, other[1], "new.nii.gz")
+    names = {path.name for path in (done / "sub-01").iterdir()}
+    assert names == {"brain.nii.gz", "brain.json", "new.nii.gz", "new.json"}
+
+
+def test_an_input_that_changed_since_the_run_was_planned_is_not_taken_for_done(out, scan):
+    planned = replace(stages(scan)[0], seen=(seen_of(scan),))
+    scan.write_bytes(b"still being written")
+    with pytest.raises(InputChangedError, match="changed while it was processed"):
+        finish(out, planned)
+    assert missing(out, stages(scan))[0] == "brain"
+
+
+def test_jobs_for_two_atlases_keep_each_others_stages(done, scan):
+    """Both read the record before either writes it."""
+    mine, yours = Record.of(done, "sub-01"), Record.of(done, "sub-01")
+    for record, space in ((mine, "a"), (yours, "b")):
+        path = done / "sub-01" / f"align{space}.nii.gz"
+        path.touch()
+        stage = stages(scan, space=space)[1]
+        record.finish(stage, files={"affine": path}, checksums={})
+    assert {"align MNI", "align a", "align b"} <= set(Record.of(done, "sub-01").stages)
+
+
+def test_a_job_that_fails_last_does_not_undo_anothers_success(out, scan):
+    mine = Record.of(out, "sub-01")
+    for stage in stages(scan):
+        finish(out, stage)
+    mine.fail(step="register", cause="killed", wanted=stages(scan))
+    assert not Record.of(out, "sub-01").failure
+
+
+def test_an_old_failure_is_over_when_all_is_found_done(done, scan):
+    Record.of(done, "sub-01").fail(step="header", cause="cut short")
+    record = Record.of(done, "sub-01")
+    assert record.missing(stages(scan)) == []
+    record.settle()
+    assert not Record.of(done, "sub-01").failure
+
+
+def test_an_input_copied_anew_is_compared_once(done, scan, monkeypatch):
+    os.utime(scan, (1, 1))
+    record = Record.of(done, "sub-01")
+    record.missing(stages(scan))
+    record.settle()
+    monkeypatch.setattr("vxmprep.bids.records.checksum", lambda path: pytest.fail("opened"))
+    assert missing(done, stages(scan)) == []
 
 
 def test_what_a_stage_no_longer_makes_is_removed_with_its_sidecar(done, scan):

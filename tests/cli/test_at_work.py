@@ -4,6 +4,8 @@ import json
 import shutil
 import tomllib
 
+import nibabel as nb
+import numpy as np
 import pytest
 
 
@@ -49,10 +51,11 @@ def test_the_workflow_of_a_scan_is_drawn(study):
 def test_a_plugin_of_nipype_keeps_the_same_records(plugin, study, tmp_path):
     file = tmp_path / "plugin.yml"
     file.write_text(f"plugin: {plugin}\nplugin_args: {{n_procs: 2}}\n")
-    study.t1w("01").write_bytes(study.t1w("01").read_bytes()[:5000])
+    nb.save(nb.Nifti1Image(np.full((40, 40, 40), 7, np.int16), np.eye(4)), study.t1w("01"))
     options = ("--use-plugin", str(file), "--no-n4", "--affine", "none")
     assert study.run(*options, level="prepare") == 1
     assert study.record("sub-01")["status"] == "failed"
+    assert "every voxel holds 7" in study.record("sub-01")["failure"]["cause"]
     assert study.record("sub-02")["status"] == "prepared"
     assert study.record("sub-02")["steps"]["align"]["seconds"] > 0
     assert study.run(*options, "--participant-label", "02", level="prepare") == 0
@@ -60,7 +63,7 @@ def test_a_plugin_of_nipype_keeps_the_same_records(plugin, study, tmp_path):
 
 def test_the_work_folder_is_cleaned_of_other_runs_and_of_nothing_else(study):
     work = study.root / "work"
-    left = work / "vxmprep-elsewhere-123"
+    left = work / "vxmprep-elsewhere-0123456789ab"
     (left / "vxmprep_wf").mkdir(parents=True)
     (work / "mine").mkdir()
     assert study.run("--participant-label", "02", level="prepare") == 0

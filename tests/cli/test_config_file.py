@@ -63,9 +63,11 @@ def test_a_file_may_say_what_and_where_too(places, write):
 def test_what_a_run_leaves_behind_gives_the_same_settings(places, write, tmp_path):
     (tmp_path / "fs").mkdir()
     (tmp_path / "net.pt").touch()
+    (tmp_path / "a=b").mkdir()
     given = parse(
         [
-            *words(places), "--participant-label", "01", "sub-02", "-d", f"x={tmp_path / 'fs'}",
+            *words(places), "--participant-label", "01", "sub-02", "-d",
+            f"x={tmp_path / 'fs'}", f"y={tmp_path / 'a=b'}",
             "--fs-subjects-dir", str(tmp_path / "fs"), "--no-n4", "--nprocs", "3", "-v", "-v",
             "--model", str(tmp_path / "net.pt"), "--mem-mb", "4000", "--omp-nthreads", "2",
             "--force", "--resource-monitor", "--skip-bids-validation", "--stop-on-first-crash",
@@ -93,6 +95,8 @@ def test_the_defaults_of_a_run_come_back_too(places, write):
         ({"refine_iterations": True}, "refine_iterations is one value"),
         ({"refine_iterations": [1]}, "refine_iterations is one value"),
         ({"participant_label": "01"}, "participant_label is a list"),
+        ({"verbose": "many"}, "verbose is a count"),
+        ({"verbose": True}, "verbose is a count"),
         ({"no_n4": "yes"}, "no_n4 is true or false"),
         ({"affine": "magic"}, "invalid choice: 'magic'"),
         ({"machine": {"nprocs": 2}}, "unknown key 'machine'"),

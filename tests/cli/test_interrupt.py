@@ -90,7 +90,8 @@ def test_an_interrupted_run_ends_at_once_and_leaves_nothing_behind(study, how, c
     command = Command(study)
     command.until("sub-01: conform_labels (")
     workers = command.workers()
-    os.kill(command.process.pid, how)
+    for _ in range(2):  # impatient, and a terminal's Ctrl-C reaches the whole group
+        os.killpg(command.process.pid, how)
     assert command.end() == code
     assert workers
     assert gone(workers)
@@ -108,7 +109,7 @@ def test_a_worker_killed_for_real_fails_its_scan_by_name_and_the_others_are_comp
     assert command.end() == 1
     failure = study.record("sub-01")["failure"]
     assert f"the process of step {failure['step']} was killed by SIGKILL" in failure["cause"]
-    assert "reckoned to need" in failure["cause"]
+    assert "estimated to need" in failure["cause"]
     assert "FAILED sub-01" in command.said
     assert (study.out / "logs" / failure["crash"]).is_file()
     assert study.record("sub-02")["status"] == "done"
@@ -126,3 +127,11 @@ def test_two_runs_of_the_same_scans_at_the_same_time_are_both_complete(study):
     again = Command(study, "--force")
     assert again.end() == 0, again.said
     assert study.results() == done
+
+
+def test_a_run_whose_lines_nobody_reads_any_more_goes_on(study):
+    command = Command(study, "--participant-label", "02")
+    command.until("sub-02: strip")
+    command.process.stdout.close()
+    assert command.process.wait(timeout=120) == 0
+    assert study.record("sub-02")["status"] == "done"

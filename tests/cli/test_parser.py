@@ -136,6 +136,17 @@ def test_relative_paths_become_absolute(bids_dir, tmp_path, monkeypatch):
     assert settings.work_dir == tmp_path / "w"
 
 
+def test_files_named_from_where_one_is_are_found_by_workers_elsewhere(
+    given, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.pt", "atlas.nii.gz"):
+        (tmp_path / name).touch()
+    settings = given("--model", "net.pt", "--atlas", "atlas.nii.gz")
+    assert settings.model == tmp_path / "net.pt"
+    assert settings.atlas == str(tmp_path / "atlas.nii.gz")
+
+
 def test_a_model_is_a_file(given, tmp_path):
     (tmp_path / "net.pt").touch()
     assert given("--model", str(tmp_path / "net.pt")).model == tmp_path / "net.pt"

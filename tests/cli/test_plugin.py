@@ -145,7 +145,7 @@ def test_a_worker_killed_for_real_fails_its_node_by_name_and_the_others_finish(r
     assert {f"scan{i}.last" for i in (0, 1, 3, 4, 5)} <= set(heard.of("end"))
     (crash,) = crash_texts(tmp_path)
     assert "step first was killed by SIGKILL" in crash
-    assert "reckoned to need 1.5 GB" in crash
+    assert "estimated to need 1.5 GB" in crash
     assert "lower --nprocs" in crash
 
 

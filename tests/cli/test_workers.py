@@ -135,6 +135,16 @@ def test_killing_a_worker_ends_the_programs_that_it_runs(worker, tmp_path):
     assert wait_until(lambda: not alive(program))
 
 
+def test_the_programs_of_a_worker_that_is_killed_end_with_it(worker, tmp_path):
+    note = tmp_path / "pid"
+    worker.send(start_program, str(note))
+    assert wait_until(lambda: note.is_file() and note.read_text())
+    os.kill(worker.pid, signal.SIGKILL)
+    assert answered([worker], timeout=60) == [worker]
+    assert worker.receive().killed == -signal.SIGKILL
+    assert wait_until(lambda: not alive(int(note.read_text())))
+
+
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     note = tmp_path / "pid"
     script = tmp_path / "parent.py"

@@ -1,10 +1,11 @@
 """Files that are either whole or not there."""
 
 import hashlib
+import os
 
 import pytest
 
-from vxmprep.spatial.files import checksum, replacing
+from vxmprep.spatial.files import checksum, remove_left_behind, replacing
 
 
 def fail_halfway(path):
@@ -41,3 +42,20 @@ def test_the_temporary_name_keeps_the_suffixes_by_which_writers_choose_a_format(
 def test_the_checksum_is_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"brain" * 100_000)
     assert checksum(tmp_path / "x") == hashlib.sha256(b"brain" * 100_000).hexdigest()
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
+    with replacing(tmp_path / "sub-01_T1w.nii.gz") as temporary:
+        temporary.touch()
+        old, mine = temporary.name, tmp_path / ".profile"
+    left = tmp_path / old
+    for name in (old, old.replace("sub-01", "sub-02"), ".profile"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    fresh = tmp_path / old.replace("T1w", "mask")
+    fresh.touch()
+    remove_left_behind(tmp_path, "sub-01")
+    assert not left.exists()
+    assert fresh.exists()
+    assert mine.exists()
+    assert (tmp_path / old.replace("sub-01", "sub-02")).exists()

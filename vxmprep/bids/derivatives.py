@@ -45,7 +45,7 @@ Brain MRI registered to an atlas with vxmprep {version}.
 
 
 def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
-    """Write the files that describe the output folder; called by one process only.
+    """Write the files that describe the output folder, where they do not say so already.
 
     Parameters
     ----------
@@ -163,6 +163,8 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text to a temporary name and rename it."""
+    """Write text to a temporary name and rename it, unless the file holds it already."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,10 @@ FIRST = "brain"
 
 KEPT = {"settings", "inputs", "files", "flags", "after", "version"}
 """What is kept of a finished stage."""
+
+
+class InputChangedError(ValueError):
+    """An input that is no longer what it was when the run was planned."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Stage:
         The files that it reads and that no other stage made.
     after : str
         The stage whose result it starts from; empty for the first.
+    seen : tuple of (int, int)
+        Size and time of modification (ns) of each input when the run was planned; what has
+        changed since then is not taken for done.
     """
 
     name: str
@@ -43,6 +51,7 @@ class Stage:
     settings: dict
     inputs: tuple[Path, ...] = ()
     after: str = ""
+    seen: tuple[tuple[int, int], ...] = ()
 
     @property
     def key(self) -> str:
@@ -59,6 +68,9 @@ class Stage:
 class Record:
     """The record of one scan.
 
+    Jobs may work on the same scan at the same time, for two atlases say: every change is made to
+    what the file holds by then, one job after the other.
+
     Attributes
     ----------
     path : Path
@@ -66,34 +78,27 @@ class Record:
     output_dir : Path
         Root of the derivatives.
     content : dict
-        What it says: ``scan``, ``status``, ``stages``, ``steps``, ``failure``.
+        What it says: ``scan``, ``status``, ``stages``, ``steps``, ``failure``, and under ``stale``
+        the files of stages that no longer hold.
     """
 
     path: Path
     output_dir: Path
     content: dict = field(default_factory=dict)
+    _steps: dict[str, dict] = field(default_factory=dict)
+    _touched: bool = False
 
     @classmethod
     def of(cls, output_dir: Path, stem: str) -> Record:
         """Read the record of a scan; one that is not there, or damaged, says nothing."""
-        return cls._read(output_dir, output_dir / FOLDER / f"{stem}_T1w.json")
+        path = output_dir / FOLDER / f"{stem}_T1w.json"
+        return cls(path, output_dir, _read(path))
 
     @classmethod
     def all(cls, output_dir: Path) -> list[Record]:
         """Read the records of all scans, in order of their names."""
         paths = sorted((output_dir / FOLDER).glob("sub-*_T1w.json"))
-        return [cls._read(output_dir, path) for path in paths]
-
-    @classmethod
-    def _read(cls, output_dir: Path, path: Path) -> Record:
-        stem = path.name.removesuffix("_T1w.json")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not all(set(stage) >= KEPT for stage in content["stages"].values()):
-                raise ValueError(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            content = {"scan": stem, "status": "", "stages": {}}
-        return cls(path, output_dir, content)
+        return [cls(path, output_dir, _read(path)) for path in paths]
 
     @property
     def stages(self) -> dict[str, dict]:
@@ -101,19 +106,19 @@ class Record:
         return self.content["stages"]
 
     @property
+    def failure(self) -> dict:
+        """Why the scan failed: ``step``, ``cause`` and ``crash``; empty if it did not."""
+        return self.content.get("failure") or {}
+
+    @property
     def status(self) -> str:
         """``failed``, ``done`` (registered and evaluated), ``prepared`` or ``unfinished``."""
-        if self.content.get("failure"):
+        if self.failure:
             return "failed"
         names = {key.split()[0] for key in self.stages}
-        return next(
-            (
-                word
-                for name, word in (("evaluate", "done"), ("labels", "prepared"))
-                if name in names
-            ),
-            "unfinished",
-        )
+        if "evaluate" in names:
+            return "done"
+        return "prepared" if "labels" in names else "unfinished"
 
     @property
     def flags(self) -> list[str]:
@@ -147,6 +152,11 @@ class Record:
         made = self.stages[stage.key]["files"]
         return {name: self.output_dir / path for name, path in made.items()}
 
+    def begin(self, stage: Stage) -> None:
+        """Note that a stage's files are about to be written over by others."""
+        with self._change():
+            self._replace(stage)
+
     def finish(
         self,
         stage: Stage,
@@ -174,47 +184,103 @@ class Record:
             What is doubtful about the result.
         **more : str
             Values that later stages want.
-        """
-        made = {name: str(path.relative_to(self.output_dir)) for name, path in files.items()}
-        for path in self._forget(stage.key) - set(made.values()):
-            (self.output_dir / path).unlink(missing_ok=True)
-            sidecar_of(self.output_dir / path).unlink(missing_ok=True)
-        for key, other in list(self.stages.items()):
-            if set(other["files"].values()) & set(made.values()):
-                del self.stages[key]
-        self.stages[stage.key] = {
-            "settings": stage.settings,
-            "inputs": [_fingerprint(path, checksums[str(path)]) for path in stage.inputs],
-            "files": made,
-            "flags": list(flags),
-            "after": stage.after_key,
-            "version": vxmprep.__version__,
-            **more,
-        }
-        self.content.pop("failure", None)
-        self._write()
 
-    def fail(self, *, step: str, cause: str, crash: str = "") -> None:
-        """Note that the scan has failed, and write the record."""
-        self.content["failure"] = {"step": step, "cause": cause, "crash": crash}
-        self._write()
+        Raises
+        ------
+        InputChangedError
+            If an input has changed since the run was planned.
+        """
+        for path, seen in zip(stage.inputs, stage.seen, strict=False):
+            if seen_of(path) != seen:
+                raise InputChangedError(
+                    f"{path}: changed while it was processed; run the same command again"
+                )
+        made = {name: str(path.relative_to(self.output_dir)) for name, path in files.items()}
+        with self._change():
+            self._replace(stage)
+            self._drop(stage.key)
+            for key, other in list(self.stages.items()):
+                if set(other["files"].values()) & set(made.values()):
+                    self._forget(key)
+            self.stages[stage.key] = {
+                "settings": stage.settings,
+                "inputs": [_fingerprint(path, checksums[str(path)]) for path in stage.inputs],
+                "files": made,
+                "flags": list(flags),
+                "after": stage.after_key,
+                "version": vxmprep.__version__,
+                **more,
+            }
+            self.content.pop("failure", None)
+            self._sweep(stage.key)
+
+    def fail(
+        self, *, step: str, cause: str, crash: str = "", wanted: Sequence[Stage] = ()
+    ) -> None:
+        """Note that the scan has failed, unless another job has finished what was wanted."""
+        with self._change():
+            if not wanted or self.missing(wanted):
+                self.content["failure"] = {"step": step, "cause": cause, "crash": crash}
+
+    def settle(self) -> None:
+        """Note that all that is wanted is done: an earlier failure is over."""
+        if self.failure or self._touched:
+            known = {key: stage["inputs"] for key, stage in self.stages.items()}
+            with self._change():
+                self.content.pop("failure", None)
+                for key, inputs in known.items():
+                    if key in self.stages:
+                        self.stages[key]["inputs"] = inputs
 
     def took(self, step: str, *, seconds: float, cpu_seconds: float, peak_gb: float) -> None:
         """Note what a step took; written with what is noted next."""
         numbers = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": peak_gb}
-        steps = self.content.setdefault("steps", {})
-        steps[step] = {name: round(number, 2) for name, number in numbers.items()}
+        self._steps[step] = {name: round(number, 2) for name, number in numbers.items()}
 
-    def _forget(self, key: str) -> set[str]:
-        """Drop a stage and all that build on it, and name their files."""
-        files = set(self.stages.pop(key, {"files": {}})["files"].values())
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Read the file anew, let it be changed, and write it, while no other job does."""
+        with turn(self.path.parent / ".records.lock"):
+            self.content = _read(self.path)
+            yield
+            self.content.setdefault("steps", {}).update(self._steps)
+            self.content["status"] = self.status
+            write_json(self.path, self.content)
+
+    def _replace(self, stage: Stage) -> None:
+        """Drop what was made with other settings or inputs.
+
+        What another job has made alike meanwhile is the same to the bit, and stays.
+        """
+        if not self._holds(stage):
+            self._forget(stage.key)
+
+    def _forget(self, key: str) -> None:
+        """Drop a stage and all that build on it; their files are stale."""
+        self._drop(key)
         for other in [k for k, stage in self.stages.items() if stage["after"] == key]:
-            files |= self._forget(other)
-        return files
+            self._forget(other)
 
-    def _write(self) -> None:
-        self.content["status"] = self.status
-        write_json(self.path, self.content)
+    def _drop(self, key: str) -> None:
+        done = self.stages.pop(key, None)
+        if done is not None:
+            stale = self.content.setdefault("stale", {}).setdefault(key, {})
+            stale["after"] = done["after"]
+            stale["files"] = sorted({*stale.get("files", []), *done["files"].values()})
+
+    def _sweep(self, key: str) -> None:
+        """Remove the stale files of a stage and of those that built on it."""
+        stale = self.content.get("stale", {})
+        gone = set(stale.pop(key, {"files": []})["files"])
+        held = {path for stage in self.stages.values() for path in stage["files"].values()}
+        for path in gone - held:
+            (self.output_dir / path).unlink(missing_ok=True)
+            sidecar_of(self.output_dir / path).unlink(missing_ok=True)
+        for other in [k for k, one in stale.items() if one["after"] == key]:
+            if other not in self.stages:
+                self._sweep(other)
+        if not stale:
+            self.content.pop("stale", None)
 
     def _holds(self, stage: Stage) -> bool:
         done = self.stages.get(stage.key)
@@ -223,27 +289,60 @@ class Record:
         return (
             done["settings"] == json.loads(json.dumps(stage.settings))
             and len(done["inputs"]) == len(stage.inputs)
-            and all(map(_unchanged, stage.inputs, done["inputs"]))
+            and all(map(self._unchanged, stage.inputs, done["inputs"]))
             and all((self.output_dir / path).is_file() for path in done["files"].values())
         )
 
+    def _unchanged(self, path: Path, known: dict) -> bool:
+        """Compare a file with what is known of it; its folder may have been moved."""
+        try:
+            size, modified = seen_of(path)
+            if (path.name, size) != (known["file"], known["size"]):
+                return False
+            if modified == known["mtime_ns"]:
+                return True
+            if checksum(path) != known["sha256"]:
+                return False
+        except OSError:
+            return False
+        known["mtime_ns"], self._touched = modified, True
+        return True
+
+
+@contextmanager
+def turn(lock: Path) -> Iterator[None]:
+    """Let jobs that share an output folder take turns; without locks they go on all the same."""
+    from filelock import FileLock
+
+    held = FileLock(lock)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held.acquire(timeout=60)
+    except (OSError, NotImplementedError):  # a timeout, or a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def seen_of(path: Path) -> tuple[int, int]:
+    """Give a file's size and time of modification in ns."""
+    there = path.stat()
+    return there.st_size, there.st_mtime_ns
+
+
+def _read(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not all(set(stage) >= KEPT for stage in content["stages"].values()):
+            raise ValueError(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"scan": path.name.removesuffix("_T1w.json"), "status": "", "stages": {}}
+    return content
+
 
 def _fingerprint(path: Path, sha256: str) -> dict:
-    there = path.stat()
-    return {
-        "file": path.name,
-        "size": there.st_size,
-        "mtime_ns": there.st_mtime_ns,
-        "sha256": sha256,
-    }
-
-
-def _unchanged(path: Path, known: dict) -> bool:
-    """Compare a file with what is known of it; its folder may have been moved."""
-    try:
-        there = path.stat()
-        if (path.name, there.st_size) != (known["file"], known["size"]):
-            return False
-        return there.st_mtime_ns == known["mtime_ns"] or checksum(path) == known["sha256"]
-    except OSError:
-        return False
+    size, modified = seen_of(path)
+    return {"file": path.name, "size": size, "mtime_ns": modified, "sha256": sha256}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vxmprep.bids.derivatives import write_text
-from vxmprep.bids.records import FOLDER, Record
+from vxmprep.bids.records import FOLDER, Record, turn
 
 COLUMNS = ("scan", "status", "step", "why", "seconds", "peak_gb", "flags", "version")
 FILE = "participants_status.tsv"
@@ -26,7 +26,7 @@ def status_row(record: Record) -> dict[str, str]:
         ``step`` the step that failed; ``seconds`` the sum of its steps; ``peak_gb`` the largest
         memory of any.
     """
-    content, failure = record.content, record.content.get("failure") or {}
+    content, failure = record.content, record.failure
     steps = content.get("steps", {}).values()
     versions = sorted({stage["version"] for stage in record.stages.values()})
     row = {
@@ -47,16 +47,7 @@ def write_status(output_dir: Path) -> None:
 
     Jobs that end at the same time take turns, so that the last of them sees the records of all.
     """
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(output_dir / FOLDER / ".status.lock", timeout=60):
-            _write(output_dir)
-    except (Timeout, NotImplementedError):  # a file system without locks
-        _write(output_dir)
-
-
-def _write(output_dir: Path) -> None:
-    rows = [status_row(record) for record in Record.all(output_dir)]
-    lines = ["\t".join(row[name] for name in COLUMNS) for row in rows]
-    write_text(output_dir / FILE, "\n".join(["\t".join(COLUMNS), *lines]) + "\n")
+    with turn(output_dir / FOLDER / ".status.lock"):
+        rows = [status_row(record) for record in Record.all(output_dir)]
+        lines = ["\t".join(row[name] for name in COLUMNS) for row in rows]
+        write_text(output_dir / FILE, "\n".join(["\t".join(COLUMNS), *lines]) + "\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.bids.status import status_row, write_status
-from vxmprep.cli.listener import DiskFullError, Listener, note_failures, write_steps
+from vxmprep.cli.listener import Listener, note_failures, write_steps
 from vxmprep.cli.plan import Plan, Task, branch_name
 from vxmprep.cli.progress import Progress
 from vxmprep.config import UsageError
@@ -81,6 +83,8 @@ def _begin(plan: Plan, progress: Progress) -> None:
         if task.problem:
             task.record.fail(step="header", cause=task.problem)
             progress.say(f"{task.scan.stem}: failed: {task.problem}")
+        elif not task.missing:
+            task.record.settle()
 
 
 def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
@@ -125,38 +129,41 @@ def _run_some(
         # The listener reads outputs that no other node does.
         "remove_unnecessary_outputs": "false",
     }
-    try:
-        _run_graph(graph, plan, listener)
-    except DiskFullError:
-        raise
-    except Exception as error:
-        # nipype raises at the end of a run in which nodes failed; their crash files say why.
-        logging.getLogger("nipype.workflow").error("%s", error)
-        if not any(logs.glob("crash-*")):
-            raise
+    if settings.use_plugin is None:
+        _run_here(graph, plan, listener)
+    else:
+        _run_elsewhere(graph, settings.use_plugin, listener)
+    for branch in listener.causes:
+        shutil.rmtree(work / GRAPH / branch, ignore_errors=True)
 
 
-def _run_graph(graph: pe.Workflow, plan: Plan, listener: Listener) -> None:
-    if plan.settings.use_plugin is not None:
-        plugin, arguments = read_plugin(plan.settings.use_plugin)
-        graph.run(plugin=plugin, plugin_args={**arguments, "status_callback": listener})
-        return
-    from vxmprep.cli.plugin import OneMachine, Resources
+def _run_here(graph: pe.Workflow, plan: Plan, listener: Listener) -> None:
+    """Run a graph in worker processes of this machine."""
+    from vxmprep.cli.plugin import NodesFailedError, OneMachine, Resources
 
-    gpus = 0
-    if plan.device.startswith("cuda"):
-        import torch
-
-        gpus = torch.cuda.device_count() if plan.device == "cuda" else 1
-    graph.run(
-        OneMachine(
-            {
-                "resources": Resources(plan.settings.nprocs, memory_gb(plan), gpus),
-                "status_callback": listener,
-                "idle_callback": listener.progress.look,
-            }
-        )
+    # Nodes know one device: one of them at a time.
+    gpus = int(plan.device.startswith("cuda"))
+    plugin = OneMachine(
+        {
+            "resources": Resources(plan.settings.nprocs, memory_gb(plan), gpus),
+            "status_callback": listener,
+            "idle_callback": listener.progress.look,
+        }
     )
+    with contextlib.suppress(NodesFailedError):  # the listener knows of each
+        graph.run(plugin)
+
+
+def _run_elsewhere(graph: pe.Workflow, file: Path, listener: Listener) -> None:
+    """Run a graph with one of nipype's own plugins."""
+    plugin, arguments = read_plugin(file)
+    try:
+        graph.run(plugin=plugin, plugin_args={**arguments, "status_callback": listener})
+    except Exception as error:
+        # They raise at the end of a run in which nodes failed; of those the listener knows.
+        logging.getLogger("nipype.workflow").error("%s", error)
+        if listener.broken or not listener.causes:
+            raise listener.broken or error from error
 
 
 def read_plugin(path: Path) -> tuple[str, dict]:
@@ -167,6 +174,8 @@ def read_plugin(path: Path) -> tuple[str, dict]:
     UsageError
         If the file says something else.
     """
+    from importlib.util import find_spec
+
     import yaml
 
     try:
@@ -174,6 +183,8 @@ def read_plugin(path: Path) -> tuple[str, dict]:
         plugin, arguments = content["plugin"], content.get("plugin_args") or {}
         if not isinstance(plugin, str) or not isinstance(arguments, dict):
             raise TypeError("plugin is a name, plugin_args a mapping")
+        if not find_spec(f"nipype.pipeline.plugins.{plugin.lower()}"):
+            raise ValueError(f"nipype has no plugin {plugin}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
         raise UsageError(
@@ -203,10 +214,10 @@ def _end(plan: Plan, listener: Listener) -> int:
     if touched:
         print(table(touched))
     through = [t for t in plan.tasks if not t.missing or branch_name(t.scan) in listener.done]
-    failed = [t for t in touched if t.record.content.get("failure")]
+    failed = [t for t in touched if t.record.failure]
     unfinished = len(plan.tasks) - len(through) - len(failed)
     for task in failed:
-        failure = task.record.content["failure"]
+        failure = task.record.failure
         print(f"FAILED {task.scan.stem}: {failure['cause']}", file=sys.stderr)
         if failure["crash"]:
             print(f"       {output_dir / 'logs' / failure['crash']}", file=sys.stderr)

@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vxmprep.bids.records import FIRST, InputChangedError, Stage
 from vxmprep.cli.plan import Task
 from vxmprep.cli.progress import Progress
 from vxmprep.cli.workers import Usage
+from vxmprep.spatial.files import remove_left_behind
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
 
 SAVE = "save_"
 """How the names of the steps begin that end a stage."""
+
+
+COMMON = "atlas"
+"""The step that all scans need."""
 
 
 class DiskFullError(OSError):
@@ -45,6 +51,8 @@ class Listener:
         The stages still to come, by the name of their branch.
     done : set of str
         The branches that are complete.
+    broken : Exception or None
+        What went wrong in here first.
     """
 
     tasks: dict[str, Task]
@@ -54,15 +62,27 @@ class Listener:
     causes: dict[str, tuple[str, str]] = field(default_factory=dict)
     left: dict[str, set[str]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    broken: Exception | None = None
 
     def __call__(self, node: pe.Node, status: str, usage: Usage | None = None) -> None:
-        """Take one message of a plugin; nipype's own give no usage."""
+        """Take one message of a plugin; nipype's own give no usage, and lose what is raised."""
+        try:
+            self._hear(node, status, usage)
+        except Exception as error:
+            self.broken = self.broken or error
+            raise
+
+    def _hear(self, node: pe.Node, status: str, usage: Usage | None) -> None:
         branch, step = node.fullname.split(".")[1], node.name
         task = self.tasks.get(branch)
         name = task.scan.stem if task else branch
         if status == "start":
             self.progress.start(name, step)
+            if task is not None and step.startswith(SAVE):
+                task.record.begin(self._stage(task, step))
             return
+        if (name, step) not in self.progress.running:
+            return  # nipype's Linear tells the end of nodes that it leaves out
         took = self.progress.end(name, step)
         usage = usage or Usage(seconds=took)
         self._note(node, name, usage)
@@ -71,10 +91,9 @@ class Listener:
         elif task is not None:
             task.record.took(step, **vars(usage))
             if step.startswith(SAVE):
-                self._finish(branch, task, step.removeprefix(SAVE), node)
-        through = branch in self.done or branch in self.causes
-        if through and self.folder and all(scan != name for scan, _ in self.progress.running):
-            shutil.rmtree(self.folder / branch, ignore_errors=True)
+                self._finish(branch, task, self._stage(task, step), node)
+            if branch in self.done and self.folder:
+                shutil.rmtree(self.folder / branch, ignore_errors=True)
 
     def _note(self, node: pe.Node, name: str, usage: Usage) -> None:
         self.steps.append(
@@ -84,39 +103,52 @@ class Listener:
                 "seconds": f"{usage.seconds:.2f}",
                 "cpu_seconds": f"{usage.cpu_seconds:.2f}",
                 "peak_gb": f"{usage.peak_gb:.3f}",
-                "reckoned_gb": f"{node.mem_gb:.3f}",
+                "estimated_gb": f"{node.mem_gb:.3f}",
                 "processors": str(node.n_procs),
             }
         )
 
     def _fail(self, branch: str, name: str, step: str, node: pe.Node) -> None:
         trace = "".join(getattr(node, "_traceback", None) or [])
-        cause = cause_of(trace) or "see its crash file"
+        cause = cause_of(trace)
         if any(os.strerror(code) in trace for code in (errno.ENOSPC, errno.EDQUOT)):
             # No other scan could be written either.
             raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{name}, step {step}")
         if branch not in self.causes:
             self.causes[branch] = (step, cause)
-            self.progress.fail(name, step, cause)
+            self.progress.fail(name, step, cause or "see the end of the run")
 
-    def _finish(self, branch: str, task: Task, name: str, node: pe.Node) -> None:
+    @staticmethod
+    def _stage(task: Task, step: str) -> Stage:
+        """Give the stage that a writing step ends."""
+        return next(stage for stage in task.stages if SAVE + stage.name == step)
+
+    def _finish(self, branch: str, task: Task, stage: Stage, node: pe.Node) -> None:
         """Note a finished stage, and whether the scan is complete with it."""
         found = node.result.outputs
-        stage = next(stage for stage in task.stages if stage.name == name)
-        more = {"strip_method": found.strip_method} if name == "brain" else {}
-        task.record.finish(
-            stage,
-            files={key: Path(path) for key, path in found.files.items()},
-            checksums=found.checksums,
-            flags=found.flags,
-            **more,
-        )
-        self.left.setdefault(branch, set(task.missing)).discard(name)
+        more = {"strip_method": found.strip_method} if stage.name == FIRST else {}
+        try:
+            task.record.finish(
+                stage,
+                files={key: Path(path) for key, path in found.files.items()},
+                checksums=found.checksums,
+                flags=found.flags,
+                **more,
+            )
+        except InputChangedError as error:
+            self.causes.setdefault(branch, (SAVE + stage.name, str(error)))
+            self.progress.fail(task.scan.stem, SAVE + stage.name, str(error))
+        self.left.setdefault(branch, set(task.missing)).discard(stage.name)
+        if branch in self.causes:
+            return
         if not self.left[branch]:
             self._complete(branch, task)
 
     def _complete(self, branch: str, task: Task) -> None:
         self.done.add(branch)
+        for stage in task.stages:
+            for folder in {path.parent for path in task.record.files(stage).values()}:
+                remove_left_behind(folder, task.scan.stem)
         mine = [step for step in self.steps if step["scan"] == task.scan.stem]
         self.progress.finish(task.scan.stem, sum(float(step["seconds"]) for step in mine))
         for flag in task.record.flags:
@@ -132,30 +164,29 @@ def cause_of(trace: str) -> str:
 
 def note_failures(listener: Listener, logs: Path) -> None:
     """Keep in the records why scans failed."""
-    files = {_crashed(file): file.name for file in sorted(logs.glob("crash-*.txt"))}
-    common = next(
-        (found for branch, found in listener.causes.items() if branch not in listener.tasks), None
-    )
+    crashes = {}
+    for file in sorted(logs.glob("crash-*.txt")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        node = re.search(r"^Node: (\S+)", text, flags=re.MULTILINE)
+        if node:
+            parts = node.group(1).split(".")
+            crashes[parts[1], parts[-1]] = (f"{logs.name}/{file.name}", cause_of(text))
     for branch, task in listener.tasks.items():
-        cause = listener.causes.get(branch, common)
-        if branch in listener.done or cause is None:
+        # What fails before any scan, as the atlas, fails them all.
+        whose = branch if branch in listener.causes else COMMON
+        if branch in listener.done or whose not in listener.causes:
             continue
-        crash = files.get(branch) or next(iter(files.values()), "")
-        where = f"{logs.name}/{crash}" if crash else ""
-        task.record.fail(step=cause[0], cause=cause[1], crash=where)
-
-
-def _crashed(file: Path) -> str:
-    """Name the branch that a crash file is about."""
-    text = file.read_text(encoding="utf-8", errors="replace")
-    node = re.search(r"^Node: (\S+)", text, flags=re.MULTILINE)
-    return node.group(1).split(".")[1] if node else ""
+        step, cause = listener.causes[whose]
+        crash, told = crashes.get((whose, step), ("", ""))
+        # nipype's own plugins tell the cause in the crash file alone.
+        cause = cause or told or "see its crash file"
+        task.record.fail(step=step, cause=cause, crash=crash, wanted=task.stages)
 
 
 def write_steps(path: Path, steps: list[dict]) -> None:
     """Write what every step took as a table."""
     from vxmprep.bids.derivatives import write_text
 
-    columns = ("scan", "step", "seconds", "cpu_seconds", "peak_gb", "reckoned_gb", "processors")
+    columns = ("scan", "step", "seconds", "cpu_seconds", "peak_gb", "estimated_gb", "processors")
     lines = ["\t".join(step[column] for column in columns) for step in steps]
     write_text(path, "\n".join(["\t".join(columns), *lines]) + "\n")

@@ -27,8 +27,9 @@ example:
 
 exit codes:
   0  all scans are done
-  1  some scans failed; the others are complete, the failures are listed last
+  1  some scans failed or were not reached; the others are complete, the failures listed last
   2  bad usage or input, said in one line before any work starts
+  130, 143  interrupted by Ctrl-C, SIGTERM; the same command goes on
 """
 
 USAGE = "vxmprep [options] BIDS_DIR OUTPUT_DIR LEVEL [LEVEL ...]"

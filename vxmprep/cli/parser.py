@@ -99,7 +99,9 @@ def _words(action: argparse.Action, key: str, value: object, path: Path) -> list
     """Give a key of a configuration file as words of a command line."""
     option = action.option_strings[-1:]
     if isinstance(action, argparse._CountAction):
-        return option * int(value)
+        if type(value) is not int or value < 0:
+            raise BadOptionError(f"--config-file {path}: {key} is a count, not {value!r}")
+        return option * value
     if action.nargs == 0:
         if not isinstance(value, bool):
             raise BadOptionError(f"--config-file {path}: {key} is true or false, not {value!r}")
@@ -131,7 +133,10 @@ def _settings(given: dict) -> Settings:
         if values[option] is not None:
             values[option] = values[option].absolute()
     values["derivatives"] = tuple(path.absolute() for path in values["derivatives"])
-    values["model"] = None if values["model"] in (None, "none") else Path(values["model"])
+    model = values["model"]
+    values["model"] = None if model in (None, "none") else Path(model).absolute()
+    if Path(values["atlas"]).is_file():
+        values["atlas"] = str(Path(values["atlas"]).absolute())
     settings = Settings(**values)
     problem = _problem(settings)
     if problem:

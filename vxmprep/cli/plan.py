@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from vxmprep.bids.dataset import Scan, choose_scans, find_scans
 from vxmprep.bids.derivatives import source_uri
 from vxmprep.bids.filters import read_filter_file
 from vxmprep.bids.index import DatasetError
-from vxmprep.bids.records import FIRST, Record, Stage
+from vxmprep.bids.records import FIRST, Record, Stage, seen_of
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
 from vxmprep.config import Settings, UsageError
 from vxmprep.spatial.files import checksum
@@ -223,6 +223,7 @@ def _task(
             provenance[name],
             inputs.get(name, ()),
             after.get(name, ""),
+            tuple(seen_of(path) for path in inputs.get(name, ()) if path.exists()),
         )
         for name in wanted
     )
@@ -234,8 +235,8 @@ def _task(
     try:
         header = inspect(scan.path)
     except ImageError as error:
-        return Task(**{**vars(task), "problem": str(error)})
-    return Task(**{**vars(task), "gigabytes": header.voxels * 4 / 2**30})
+        return replace(task, problem=str(error))
+    return replace(task, gigabytes=header.voxels * 4 / 2**30)
 
 
 def _provenance(settings: Settings, atlas: Atlas, skull_strip: str) -> dict[str, dict]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from nipype.pipeline.plugins.base import PluginBase
 from nipype.pipeline.plugins.multiproc import run_node
 from nipype.pipeline.plugins.tools import report_crash
 
+from vxmprep.cli.progress import clock
 from vxmprep.cli.workers import Outcome, Usage, Worker, answered
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """Seconds between two looks at the clock while nothing happens."""
+
+
+class NodesFailedError(RuntimeError):
+    """Nodes of a graph have failed; their crash files say why."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class OneMachine(PluginBase):
 
         Raises
         ------
-        RuntimeError
+        NodesFailedError
             At the end, if nodes failed; at the first failure if ``stop_on_first_crash`` is set.
         """
         stop = str(config["execution"]["stop_on_first_crash"]).lower() == "true"
@@ -90,16 +94,19 @@ class OneMachine(PluginBase):
                 for worker in answered(self._running, PATIENCE):
                     failed += not self._finish(worker, queue)
                     if failed and stop:
-                        raise RuntimeError("stopped at the first failure")
+                        raise NodesFailedError("stopped at the first failure")
                 self._idle()
         except BaseException:
-            for worker in [*self._running, *self._resting]:
+            workers = [*self._running, *self._resting]
+            for worker in workers:
+                worker.strike()
+            for worker in workers:
                 worker.kill()
             raise
         for worker in self._resting:
             worker.stop()
         if failed:
-            raise RuntimeError(f"{failed} nodes failed")
+            raise NodesFailedError(f"{failed} nodes failed")
 
     def _start(self, queue: _Queue, updatehash: bool) -> None:
         """Start the ready nodes that fit, in order.
@@ -134,9 +141,9 @@ class OneMachine(PluginBase):
 
     def _submit(self, node: pe.Node, updatehash: bool) -> None:
         worker = self._resting.pop() if self._resting else Worker()
+        self._running[worker] = node
         self._tell(node, "start", Usage())
         worker.send(run_node, node, updatehash, 0)
-        self._running[worker] = node
 
     def _finish(self, worker: Worker, queue: _Queue) -> bool:
         """Take a worker's answer; give whether its node succeeded."""
@@ -202,25 +209,26 @@ def branch_of(node: pe.Node) -> str:
 def _result(node: pe.Node, outcome: Outcome) -> tuple[object, list[str]]:
     """Give nipype's result of a node and its traceback, empty if there is none."""
     if outcome.killed is not None:
-        return None, [f"vxmprep.cli.plugin.WorkerKilledError: {_obituary(node, outcome)}\n"]
+        return None, [f"vxmprep.cli.plugin.WorkerKilledError: {_how_it_died(node, outcome)}\n"]
     if outcome.error:
         return None, [outcome.error]
     return outcome.value["result"], outcome.value["traceback"] or []
 
 
-def _obituary(node: pe.Node, outcome: Outcome) -> str:
+def _how_it_died(node: pe.Node, outcome: Outcome) -> str:
     """Say how a worker died over a node, and what to do."""
-    code, took = outcome.killed, time.strftime("%M:%S", time.gmtime(outcome.usage.seconds))
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        how = f"was killed by {name}"
+    code = outcome.killed
+    known = {int(one): one.name for one in signal.Signals}
+    if code < 0:
+        how = f"was killed by {known.get(-code, f'signal {-code}')}"
     else:
         how = f"ended with exit code {code}"
     advice = (
-        f"it was reckoned to need {node.mem_gb:.1f} GB; if the memory ran out, give the job more "
+        f"it was estimated to need {node.mem_gb:.1f} GB; if the memory ran out, give the job more "
         "of it or lower --nprocs or --mem-mb"
     )
-    return f"the process of step {node.name} {how} after {took} min; {advice}"
+    took = clock(outcome.usage.seconds)
+    return f"the process of step {node.name} {how} after {took}; {advice}"
 
 
 def _ignore(*_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class Progress:
     def finish(self, scan: str, seconds: float) -> None:
         """Note that a scan is complete."""
         self.done += 1
-        left = "" if self.remaining is None else f", {_clock(self.remaining)} left"
+        left = "" if self.remaining is None else f", {clock(self.remaining)} left"
         self.say(f"{scan}: done, {self.done} of {self.total} ({seconds:.0f} s{left})")
 
     def fail(self, scan: str, step: str, cause: str) -> None:
@@ -82,7 +83,7 @@ class Progress:
         """Show that the run is alive; called about once a second."""
         if self._display is None and time.monotonic() - self.spoke > SIGN_OF_LIFE:
             steps = [
-                f"{scan} {step} ({_clock(time.monotonic() - since)})"
+                f"{scan} {step} ({clock(time.monotonic() - since)})"
                 for (scan, step), since in self.running.items()
             ]
             self.say("running: " + ", ".join(steps))
@@ -93,8 +94,12 @@ class Progress:
         line = f"{time.strftime('%H:%M:%S')} {message}"
         if self._display is not None:
             self._display.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
+            return
+        try:
             print(line, flush=True)
+        except BrokenPipeError:  # nobody reads any more; the scans are to be done all the same
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
 
     @property
     def remaining(self) -> float | None:
@@ -108,19 +113,19 @@ class Progress:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        left = "" if self.remaining is None else f", {_clock(self.remaining)} left"
+        left = "" if self.remaining is None else f", {clock(self.remaining)} left"
         failed = f", [red]{self.failed} failed[/red]" if self.failed else ""
         bar = ProgressBar(total=max(self.total, 1), completed=self.done + self.failed, width=30)
         table = Table.grid(padding=(0, 2))
         table.add_row(bar, f"{self.done} of {self.total} scans done{failed}{left}")
         for (scan, step), since in list(self.running.items())[:MOST_ROWS]:
-            table.add_row(f"  {scan}", f"{step} {_clock(time.monotonic() - since)}")
+            table.add_row(f"  {scan}", f"{step} {clock(time.monotonic() - since)}")
         if len(self.running) > MOST_ROWS:
             table.add_row("", f"and {len(self.running) - MOST_ROWS} more")
         return table
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Give a duration as 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -69,12 +71,8 @@ def _run(settings: Settings) -> int:
     if settings.boilerplate_only:
         print(write_boilerplate(plan))
         return 0
-    if plan.settings.use_plugin is not None:
-        from vxmprep.cli.execute import read_plugin
-
-        read_plugin(plan.settings.use_plugin)
     from vxmprep.bids.derivatives import describe_dataset
-    from vxmprep.cli.execute import execute
+    from vxmprep.cli.execute import execute, read_plugin
 
     describe_dataset(settings.output_dir, settings.bids_dir)
     if settings.clean_workdir:
@@ -82,9 +80,13 @@ def _run(settings: Settings) -> int:
     if not plan.pending:
         return execute(plan)
     _warn(plan)
-    write_boilerplate(plan)
+    chosen = settings.participant_label or settings.session_label
+    if not (chosen and (settings.output_dir / "CITATION.md").is_file()):
+        write_boilerplate(plan)  # a job of one participant leaves the cohort's text alone
     with run_folder(settings.work_dir) as work:
         set_environment(work, plan.threads)
+        if settings.use_plugin is not None:
+            read_plugin(settings.use_plugin)
         return execute(plan, work, _start_logs(settings))
 
 
@@ -137,27 +139,25 @@ def _start_logs(settings: Settings) -> Path:
 def run_folder(work_dir: Path) -> Iterator[Path]:
     """Make a folder for the scans in progress, and remove it at the end.
 
-    What runs of this machine that were killed have left there is removed too; their locks are no
+    What runs of this machine that were killed have left there is removed too: their locks are no
     longer held.
     """
-    from filelock import FileLock
-
     remove_old_work(work_dir)
-    folder = work_dir / f"{_prefix()}{uuid.uuid4().hex[:12]}"
-    folder.mkdir(parents=True)
-    try:
+    name = uuid.uuid4().hex[:12]
+    making = work_dir / f".making-{name}"
+    making.mkdir(parents=True)
+    with (making / "lock").open("w") as lock:
         # Where a file system has no locks, nothing is ever taken for left behind.
-        lock = FileLock(folder / "lock")
-        with contextlib.suppress(OSError, NotImplementedError):
-            lock.acquire(timeout=0)
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Locked before it has the name by which others look for what was left behind.
+        folder = making.rename(work_dir / f"vxmprep-{socket.gethostname()}-{name}")
         try:
             yield folder
         finally:
-            lock.release()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # others work there
-            work_dir.rmdir()
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others work there
+                work_dir.rmdir()
 
 
 def remove_old_work(work_dir: Path, *, every: bool = False) -> None:
@@ -169,25 +169,15 @@ def remove_old_work(work_dir: Path, *, every: bool = False) -> None:
         Holds a folder per run.
     every : bool
         Those of other machines too, whose locks may not be seen here; by default only those of
-        this machine that no run holds.
+        this machine. A folder that a run holds stays, as does one that cannot be locked.
     """
-    from filelock import FileLock, Timeout
-
-    for folder in work_dir.glob("vxmprep-*" if every else f"{_prefix()}*"):
-        lock = FileLock(folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:  # a run that is going on
+    host = ".+" if every else re.escape(socket.gethostname())
+    for folder in work_dir.glob("vxmprep-*"):
+        if not re.fullmatch(rf"vxmprep-{host}-[0-9a-f]{{12}}", folder.name):
             continue
-        except (OSError, NotImplementedError):
-            if not every:
-                continue
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _prefix() -> str:
-    return f"vxmprep-{socket.gethostname()}-"
+        with contextlib.suppress(OSError), (folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def set_environment(work: Path, threads: int) -> None:
@@ -218,20 +208,25 @@ def set_environment(work: Path, threads: int) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does."""
+    """Let SIGTERM end the run as Ctrl-C does, and let neither interrupt the end."""
+    signals = (signal.SIGINT, signal.SIGTERM)
 
-    def end(*_: object) -> None:
-        raise Terminated
+    def end(number: int, _: object) -> None:
+        # A second one would only disturb the cleaning up.
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     try:
-        before = signal.signal(signal.SIGTERM, end)
+        before = {one: signal.signal(one, end) for one in signals}
     except ValueError:  # not the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _of_the_system(error: OSError) -> str:

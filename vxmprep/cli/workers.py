@@ -95,6 +95,7 @@ class Worker:
         with contextlib.suppress(EOFError, ConnectionResetError):
             if self._connection.poll():
                 return self._connection.recv()
+        self.strike()  # the programs that it ran outlive it
         self._process.join()
         seconds = time.monotonic() - self._since
         return Outcome(killed=self._process.exitcode, usage=Usage(seconds))
@@ -105,13 +106,18 @@ class Worker:
         self._process.join(timeout=10)
         self.kill()
 
+    def strike(self) -> None:
+        """Send SIGKILL to the worker and to the programs that it runs."""
+        # Before the worker is waited for: until then its number is its group's and no other's.
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # it has no group of its own yet
+            self._process.kill()
+
     def kill(self) -> None:
         """End the worker and the programs that it runs, at once."""
         if self._process.is_alive():
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):  # it has no group of its own yet
-                self._process.kill()
+            self.strike()
             self._process.join()
         self._connection.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +35,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_left_behind(folder: Path, stem: str, seconds: float = 600.0) -> None:
+    """Remove the temporary files that killed writers have left in a folder.
+
+    Parameters
+    ----------
+    folder : path
+        Where `replacing` wrote.
+    stem : str
+        How the names of the files wanted begin.
+    seconds : float
+        Age from which nobody can be writing any more.
+    """
+    pattern = re.compile(rf"\.[0-9a-f]{{32}}\.{re.escape(stem)}[_.].*")
+    for path in folder.glob(".*"):
+        if pattern.fullmatch(path.name) and time.time() - path.stat().st_mtime > seconds:
+            path.unlink(missing_ok=True)
 
 
 def checksum(path: str | Path) -> str:
