@@ -56,7 +56,7 @@ def init_registration_wf(
         Register(iterations=iterations, device=device, use_gpu=device.startswith("cuda")),
         name="register",
         n_procs=omp_nthreads,
-        mem_gb=2.0 if model is None else 4.5,
+        mem_gb=2.6 if model is None else 4.5,
     )
     register.inputs.num_threads = omp_nthreads
     if model is not None:

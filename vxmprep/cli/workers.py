@@ -7,6 +7,7 @@ imported at the top.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -169,7 +170,14 @@ def _run(task: Callable, arguments: tuple) -> Outcome:
     except BaseException:
         error = traceback.format_exc()
     usage = Usage(time.monotonic() - began, _cpu_seconds() - used, _peak_gb())
+    _give_memory_back()
     return Outcome(value=value, error=error, usage=usage)
+
+
+def _give_memory_back() -> None:
+    """Let glibc return what is free: a worker that rests must not hold what others need."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _cpu_seconds() -> float:
