@@ -176,5 +176,24 @@ def test_the_peak_of_memory_is_each_tasks_own(worker):
     assert after < large - 0.2
 
 
+def torch_threads():
+    import torch
+
+    return torch.get_num_threads()
+
+
+def test_torch_uses_the_threads_that_a_run_sets_for_its_workers(monkeypatch, tmp_path):
+    from vxmprep.cli.run import set_environment
+
+    for name in ("OMP_NUM_THREADS", "NIPYPE_CONFIG_DIR", "LOGNAME", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+    set_environment(tmp_path, 1)
+    one = Worker()
+    try:
+        assert outcome_of(one, torch_threads).value == 1
+    finally:
+        one.kill()
+
+
 def test_processor_time_is_counted(worker):
     assert outcome_of(worker, compute, 0.5).usage.cpu_seconds == pytest.approx(0.5, abs=0.2)

@@ -98,9 +98,16 @@ def test_a_standardised_scan_is_read(tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_image_of_mostly_no_numbers_is_refused(value, tmp_path):
     data = noise(24, 24, 24).astype(np.float32)
-    data[:13] = value
+    data[:23] = value
     said = complaint(load_scan, nifti(tmp_path / "x.nii.gz", data))
-    assert said.startswith("54% of its voxels are not finite")
+    assert said.startswith("95.8% of its voxels are not finite")
+
+
+def test_a_stripped_brain_whose_background_is_not_a_number_is_read(tmp_path):
+    data = np.full((24, 24, 24), np.nan, np.float32)
+    data[6:18, 6:18, 6:18] = noise(12, 12, 12)
+    image = load_scan(nifti(tmp_path / "x.nii.gz", data))
+    assert not np.asarray(image.dataobj)[:6].any()
 
 
 def test_how_many_voxels_are_not_finite_is_told(tmp_path):
