@@ -219,7 +219,7 @@ def test_a_failure_is_kept_until_a_stage_is_done(done, scan):
         (["brain"], "unfinished"),
         (["brain", "align"], "unfinished"),
         (["brain", "align", "labels"], "prepared"),
-        (["brain", "align", "labels", "register"], "prepared"),
+        (["brain", "align", "labels", "register"], "registered"),
         (["brain", "align", "labels", "register", "evaluate"], "done"),
     ],
 )
@@ -246,6 +246,6 @@ def test_the_status_table_has_a_row_for_every_scan_that_has_a_record(done, scan)
     header, *rows = (done / "participants_status.tsv").read_text().splitlines()
     assert header.split("\t") == list(COLUMNS)
     assert [row.split("\t")[:2] for row in rows] == [
-        ["sub-01", "unfinished"],
+        ["sub-01", "registered"],
         ["sub-02", "failed"],
     ]

@@ -40,6 +40,14 @@ def test_the_methods_text_alone_is_printed_and_written_and_no_scan_processed(stu
     assert not list(study.out.glob("sub-*"))
 
 
+def test_the_methods_text_of_a_run_says_what_was_seen_in_the_scans(study):
+    """They came stripped: deepbet, which would have stripped others, was not used."""
+    assert study.run(level="prepare") == 0
+    text = (study.out / "CITATION.md").read_text()
+    assert "deepbet" not in text
+    assert "skull-stripped" in text
+
+
 @pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz")
 def test_the_workflow_of_a_scan_is_drawn(study):
     assert study.run("--write-graph", "--participant-label", "02", level="prepare") == 0

@@ -235,6 +235,26 @@ def test_a_plugin_file_that_names_none_is_named(study, capsys, tmp_path):
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"vxmprep: --use-plugin {file}: ")
 
 
+def test_a_dataset_and_an_output_that_are_swapped_are_noticed(study, capsys):
+    study.out.mkdir()
+    description = '{"GeneratedBy": [{"Name": "vxmprep"}]}'
+    (study.out / "dataset_description.json").write_text(description)
+    assert main([str(study.out), str(study.root / "new"), "participant"]) == 2
+    assert "are BIDS_DIR and OUTPUT_DIR swapped?" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_made_is_named(study, capsys):
+    options = ["-w", str(study.root / "w"), "--skip-bids-validation"]
+    assert main([str(study.bids), "/proc/new", "prepare", *options]) == 2
+    assert capsys.readouterr().err.startswith("vxmprep: /proc/new: ")
+
+
+def test_memory_that_is_less_than_a_registration_takes_is_told(study, capsys):
+    only = ("--participant-label", "02", "--mem-mb", "500")
+    assert study.run(*only, level="prepare") == 0
+    assert "--mem-mb 500: a registration takes about 2600" in capsys.readouterr().err
+
+
 def test_an_output_of_another_program_is_left_alone(study, capsys):
     study.out.mkdir()
     (study.out / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "x"}]}')

@@ -48,7 +48,7 @@ def test_a_file_gives_options_that_the_command_line_does_not(places, write):
 
 
 def test_lists_of_the_command_line_replace_those_of_the_file(places, write):
-    options = write({"participant_label": ["01", "02"], "session_label": ["a"]})
+    options = write({"participant_label": ["01", "02"], "session_label": "a"})
     settings = parse([*words(places), *options, "--participant-label", "03"])
     assert settings.participant_label == ("03",)
     assert settings.session_label == ("a",)
@@ -94,7 +94,7 @@ def test_the_defaults_of_a_run_come_back_too(places, write):
         ({"refine_iterations": -1}, "-1 is less than 0"),
         ({"refine_iterations": True}, "refine_iterations is one value"),
         ({"refine_iterations": [1]}, "refine_iterations is one value"),
-        ({"participant_label": "01"}, "participant_label is a list"),
+        ({"participant_label": 1}, "participant_label is a list"),
         ({"verbose": "many"}, "verbose is a count"),
         ({"verbose": True}, "verbose is a count"),
         ({"no_n4": "yes"}, "no_n4 is true or false"),

@@ -239,6 +239,15 @@ def test_a_word_that_is_missing_is_named(words, lacking, capsys):
     assert said_about(words, capsys).startswith(f"vxmprep: {lacking} is missing; usage: vxmprep")
 
 
+def test_words_that_an_option_has_swallowed_are_explained(bids_dir, tmp_path, capsys):
+    said = said_about(["--participant-label", "01", str(bids_dir), "out", "prepare"], capsys)
+    assert said.startswith("vxmprep: BIDS_DIR is missing; words after --participant-label")
+
+
+def test_an_option_cut_short_is_no_option(refused):
+    assert "unrecognized arguments: --refine-iteration" in refused("--refine-iteration", "3")
+
+
 def test_options_may_stand_anywhere(bids_dir, tmp_path):
     settings = parse(["--nprocs", "3", str(bids_dir), "--force", str(tmp_path / "o"), "prepare"])
     assert (settings.nprocs, settings.force, settings.levels) == (3, True, ("prepare",))

@@ -168,11 +168,23 @@ def _check_root(bids_dir: Path) -> None:
         raise DatasetError(f"{bids_dir}: cannot be read ({error.strerror})") from error
     if not there:
         raise DatasetError(f"{bids_dir}: no such folder; give the root of a BIDS dataset")
+    if described and _is_ours(bids_dir / "dataset_description.json"):
+        raise DatasetError(
+            f"{bids_dir}: holds what vxmprep has written; are BIDS_DIR and OUTPUT_DIR swapped?"
+        )
     if not described:
         raise DatasetError(
             f"{bids_dir}: not a BIDS dataset, dataset_description.json is missing; "
             "give the folder that holds it"
         )
+
+
+def _is_ours(description: Path) -> bool:
+    try:
+        makers = json.loads(description.read_bytes()).get("GeneratedBy", [])
+        return any(maker.get("Name") == "vxmprep" for maker in makers)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def _refuse_misnamed(scans: list[Scan], root: Path) -> None:

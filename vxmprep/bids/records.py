@@ -112,12 +112,14 @@ class Record:
 
     @property
     def status(self) -> str:
-        """``failed``, ``done`` (registered and evaluated), ``prepared`` or ``unfinished``."""
+        """``failed``, ``done`` (evaluated too), ``registered``, ``prepared`` or ``unfinished``."""
         if self.failure:
             return "failed"
         names = {key.split()[0] for key in self.stages}
         if "evaluate" in names:
             return "done"
+        if "register" in names:
+            return "registered"
         return "prepared" if "labels" in names else "unfinished"
 
     @property

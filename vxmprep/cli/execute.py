@@ -234,13 +234,13 @@ def table(tasks: list[Task]) -> str:
     """Show what became of scans, a line each."""
     shown = tasks[:MOST_ROWS]
     width = max(len(task.scan.stem) for task in shown)
-    lines = [f"{'scan':{width}}  {'status':10}  seconds  peak GB  Dice affine, full  remarks"]
+    lines = [f"{'scan':{width}}  {'status':10}  s in all  peak GB  Dice affine, full  remarks"]
     for task in shown:
         row = status_row(task.record)
         remark = row["why"] if row["status"] == "failed" else row["flags"]
         remark = "" if remark == "n/a" else remark[:100]
         lines.append(
-            f"{row['scan']:{width}}  {row['status']:10}  {row['seconds']:>7}  "
+            f"{row['scan']:{width}}  {row['status']:10}  {row['seconds']:>8}  "
             f"{row['peak_gb']:>7}  {_dice(task):>17}  {remark}".rstrip()
         )
     if len(tasks) > MOST_ROWS:

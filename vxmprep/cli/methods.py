@@ -17,6 +17,7 @@ def methods_of(plan: Plan) -> Methods:
     plan : Plan
         The run; scans that cannot be processed do not count.
     """
+    from vxmprep.bids.records import FIRST
     from vxmprep.reports.boilerplate import AtlasUsed, Methods, ModelUsed, versions
     from vxmprep.spatial.files import checksum
 
@@ -24,11 +25,16 @@ def methods_of(plan: Plan) -> Methods:
     tasks = [task for task in plan.tasks if not task.problem]
     segmented = [task for task in tasks if task.segmentation is not None and atlas.labels]
     model = settings.model
+    # What was seen in the scans, once they are processed, is said instead of what would be done.
+    found = {
+        task.record.stages[FIRST]["strip_method"] for task in tasks if FIRST in task.record.stages
+    }
+    seen = found.pop() if plan.skull_strip == "auto" and len(found) == 1 else plan.skull_strip
     return Methods(
         levels=settings.levels,
         scans=len(tasks),
         participants=len({task.scan.participant for task in tasks}),
-        skull_strip=plan.skull_strip,
+        skull_strip=seen,
         n4=settings.n4,
         affine=settings.affine,
         atlas=AtlasUsed(

@@ -52,6 +52,7 @@ def build_parser(kind: type[Parser] = Parser) -> Parser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
     where = parser.add_argument_group("what and where")
     # Not required here: a configuration file may hold them.
@@ -163,7 +164,8 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         "--refine-iterations",
         type=count,
         metavar="N",
-        help="iterations of the instance-specific optimisation, 0 = off (default: "
+        help="iterations of the instance-specific optimisation over its three resolutions, 0 = "
+        "off (default: "
         f"{DEFAULT_ITERATIONS})",
     )
     group.add_argument(
@@ -223,7 +225,7 @@ def _add_saying(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="FILE",
         help="options from a TOML file, as refine_iterations = 50; those of the command line "
-        "count more. Each run leaves its own in OUTPUT_DIR/logs",
+        "count more. Each run with work to do leaves its own in OUTPUT_DIR/logs",
     )
     group.add_argument(
         "--resource-monitor",

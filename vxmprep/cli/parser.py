@@ -69,8 +69,8 @@ def read_config_file(path: Path) -> dict:
     actions = {_key(action): action for action in parser._actions}
     for key in content.keys() - actions.keys() | content.keys() & {"config_file", "help"}:
         raise BadOptionError(
-            f"--config-file {path}: unknown key {key!r}; keys are options without their dashes, "
-            "as refine_iterations"
+            f"--config-file {path}: unknown key {key!r}; --refine-iterations is written "
+            "refine_iterations"
         )
     words: dict[bool, list[str]] = {True: [], False: []}
     for key, value in content.items():
@@ -107,6 +107,7 @@ def _words(action: argparse.Action, key: str, value: object, path: Path) -> list
             raise BadOptionError(f"--config-file {path}: {key} is true or false, not {value!r}")
         return option if value else []
     several = action.nargs in ("+", "*")
+    value = [value] if several and isinstance(value, str) else value
     if isinstance(value, list) != several or isinstance(value, dict | bool):
         wanted = "a list" if several else "one value"
         raise BadOptionError(f"--config-file {path}: {key} is {wanted}, not {value!r}")
@@ -120,7 +121,11 @@ def _settings(given: dict) -> Settings:
     """Complete what was given with defaults, and check it."""
     lacking = [name.upper() for name in POSITIONALS if name not in given]
     if lacking:
-        raise BadOptionError(f"{lacking[0].removesuffix('S')} is missing; usage: {USAGE}")
+        listed = {"participant_label", "session_label", "derivatives"} & given.keys()
+        hint = "; words after --participant-label and the like are its own: put it last"
+        raise BadOptionError(
+            f"{lacking[0].removesuffix('S')} is missing{hint if listed else ''}; usage: {USAGE}"
+        )
     unknown = [level for level in given["levels"] if level not in LEVELS]
     if unknown:
         raise BadOptionError(f"{unknown[0]}: no such level; levels are {', '.join(LEVELS)}")

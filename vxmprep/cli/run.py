@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from vxmprep.config import Settings
 
 
+LEAST_MB = 2600
+"""Memory of the largest step."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which batch systems send before they kill."""
 
@@ -73,26 +77,39 @@ def _run(settings: Settings) -> int:
         return 0
     from vxmprep.bids.derivatives import describe_dataset
     from vxmprep.cli.execute import execute, read_plugin
+    from vxmprep.config import UsageError
 
-    describe_dataset(settings.output_dir, settings.bids_dir)
+    try:
+        describe_dataset(settings.output_dir, settings.bids_dir)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(
+            f"{settings.output_dir}: cannot be made ({error.strerror}); give another folder"
+        ) from error
     if settings.clean_workdir:
         remove_old_work(settings.work_dir, every=True)
     if not plan.pending:
         return execute(plan)
     _warn(plan)
-    chosen = settings.participant_label or settings.session_label
-    if not (chosen and (settings.output_dir / "CITATION.md").is_file()):
-        write_boilerplate(plan)  # a job of one participant leaves the cohort's text alone
     with run_folder(settings.work_dir) as work:
         set_environment(work, plan.threads)
         if settings.use_plugin is not None:
             read_plugin(settings.use_plugin)
-        return execute(plan, work, _start_logs(settings))
+        code = execute(plan, work, _start_logs(settings))
+    chosen = settings.participant_label or settings.session_label
+    if not (chosen and (settings.output_dir / "CITATION.md").is_file()):
+        write_boilerplate(plan)  # a job of one participant leaves the cohort's text alone
+    return code
 
 
 def _warn(plan: Plan) -> None:
     """Say what may be wrong with the dataset as a whole; nothing of it stops the run."""
     settings = plan.settings
+    if settings.mem_mb is not None and settings.mem_mb < LEAST_MB:
+        print(
+            f"vxmprep: --mem-mb {settings.mem_mb}: a registration takes about {LEAST_MB}; it runs "
+            "all the same, alone",
+            file=sys.stderr,
+        )
     if not settings.skip_bids_validation:
         from vxmprep.bids.validation import validate
 
