@@ -23,8 +23,8 @@ def status_row(record: Record) -> dict[str, str]:
     -------
     dict
         Text by the names of `COLUMNS`: ``status`` is done, registered, prepared, failed or
-        unfinished; ``step`` the step that failed; ``seconds`` the sum of its steps; ``peak_gb`` the largest
-        memory of any.
+        unfinished; ``step`` the step that failed; ``seconds`` the sum of its steps; ``peak_gb``
+        the largest memory of any.
     """
     content, failure = record.content, record.failure
     steps = content.get("steps", {}).values()
