@@ -128,3 +128,33 @@ def test_a_dataset_of_links_is_processed_as_what_they_point_to(study):
     study.t1w("02").symlink_to(real / ".git" / "annex" / "objects" / "MD5E-x.nii.gz")
     assert study.run("--participant-label", "02", level="prepare") == 0
     assert study.run("--participant-label", "02", level="prepare") == 0
+
+
+def reoriented(path, axes: str) -> None:
+    """Store an image in another order and direction of its axes, in the same place."""
+    image = nb.load(path, mmap=False)
+    turn = nb.orientations.ornt_transform(
+        nb.io_orientation(image.affine), nb.orientations.axcodes2ornt(axes)
+    )
+    nb.save(image.as_reoriented(turn), path)
+
+
+def centre(image, label: int) -> float:
+    """Give how far to the right a structure lies, mm."""
+    where = np.argwhere(np.asarray(image.dataobj) == label)
+    return nb.affines.apply_affine(image.affine, where).mean(axis=0)[0]
+
+
+@pytest.mark.parametrize("axes", ["LIA", "LAS", "RAS", "PSR"])
+def test_left_stays_left_however_a_scan_is_stored(axes, study):
+    """By the hippocampi, 17 and 53, on the scan and on the atlas's side."""
+    study.tiny.segmentation(study.aseg("01").with_suffix(".nii"), 1)
+    reoriented(study.aseg("01").with_suffix(".nii"), axes)
+    nb.save(nb.load(study.aseg("01").with_suffix(".nii")), study.aseg("01"))
+    reoriented(study.t1w("01"), axes)
+    assert study.run("--participant-label", "01") == 0
+    anat = study.out / "sub-01" / "anat"
+    for name in ("space-tiny_desc-aseg_dseg", "desc-atlas_dseg"):
+        image = nb.load(anat / f"sub-01_{name}.nii.gz")
+        assert centre(image, 17) < centre(image, 53)
+    assert "".join(nb.aff2axcodes(image.affine)) == axes
