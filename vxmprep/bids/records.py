@@ -192,7 +192,8 @@ class Record:
         InputChangedError
             If an input has changed since the run was planned.
         """
-        for path, seen in zip(stage.inputs, stage.seen, strict=False):
+        # Nothing was seen of inputs that a caller has not looked at.
+        for path, seen in zip(stage.inputs, stage.seen, strict=bool(stage.seen)):
             if seen_of(path) != seen:
                 raise InputChangedError(
                     f"{path}: changed while it was processed; run the same command again"

@@ -44,7 +44,7 @@ class Listener:
     folder : Path or None
         Holds a folder per branch, which is removed when the scan is through.
     steps : list of dict
-        What every step took, against what it was reckoned to need.
+        What every step took, against what it was estimated to need.
     causes : dict
         Why scans failed, by the name of their branch: the step, and its error.
     left : dict

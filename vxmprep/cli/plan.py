@@ -223,7 +223,7 @@ def _task(
             provenance[name],
             inputs.get(name, ()),
             after.get(name, ""),
-            tuple(seen_of(path) for path in inputs.get(name, ()) if path.exists()),
+            _seen(inputs.get(name, ())),
         )
         for name in wanted
     )
@@ -237,6 +237,14 @@ def _task(
     except ImageError as error:
         return replace(task, problem=str(error))
     return replace(task, gigabytes=header.voxels * 4 / 2**30)
+
+
+def _seen(inputs: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """Look at a stage's inputs; one that is not there is its scan's problem, told elsewhere."""
+    try:
+        return tuple(seen_of(path) for path in inputs)
+    except OSError:
+        return ()
 
 
 def _provenance(settings: Settings, atlas: Atlas, skull_strip: str) -> dict[str, dict]:
