@@ -5,16 +5,34 @@ import pytest
 import torch
 from scipy import ndimage
 
+from vxmprep.morph import blocks
 from vxmprep.morph.smooth import box_sum, gaussian
 
 
-@pytest.mark.parametrize("window", [1, 3, 5, 7, 9, 11])
-def test_box_sum_adds_the_voxels_of_the_window(window):
-    volume = np.random.default_rng(0).random((12, 15, 13))
+@pytest.mark.parametrize("values", [10**6, 500])
+@pytest.mark.parametrize("window", [1, 3, 5, 7, 9, 11, 31])
+def test_box_sum_adds_the_voxels_of_the_window(window, values, monkeypatch):
+    monkeypatch.setitem(blocks.CACHED_VALUES, "cpu", values)  # one slab, or many
+    volume = np.random.default_rng(0).random((2, 12, 15, 13))
     expected = volume
-    for axis in range(3):
+    for axis in range(1, 4):
         expected = ndimage.correlate1d(expected, np.ones(window), axis, mode="constant")
     np.testing.assert_allclose(box_sum(torch.from_numpy(volume), window).numpy(), expected)
+
+
+def test_box_sum_of_images_and_of_lines():
+    volume = np.random.default_rng(0).random((3, 14, 15))
+    for axes in (1, 2):
+        expected = volume
+        for axis in range(-axes, 0):
+            expected = ndimage.correlate1d(expected, np.ones(9), axis, mode="constant")
+        result = box_sum(torch.from_numpy(volume), 9, axes).numpy()
+        np.testing.assert_allclose(result, expected)
+
+
+def test_box_sum_of_a_view_reads_its_own_voxels():
+    volume = torch.rand(9, 8, 7, dtype=torch.float64).permute(2, 0, 1)
+    torch.testing.assert_close(box_sum(volume, 3), box_sum(volume.contiguous(), 3))
 
 
 def test_box_sum_refuses_a_window_without_a_centre():

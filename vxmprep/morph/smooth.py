@@ -4,19 +4,18 @@ import functools
 import math
 
 import torch
-from torch.nn import functional
+
+from vxmprep.morph.blocks import samples_together
+from vxmprep.morph.windows import Slabs
 
 
 def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
     """Sum over the cubic window around each voxel; outside the volume is zero.
 
-    A window of n costs about log2(n) additions of shifted slices along each axis, with none of
-    the cancellation that differences of cumulative sums would suffer in single precision.
-
     Parameters
     ----------
     volume
-        Tensor ``(..., X, Y, Z)``.
+        Tensor ``(..., X, Y, Z)`` that does not require a gradient.
     window
         Odd number of voxels along each axis.
     axes
@@ -27,6 +26,11 @@ def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
     torch.Tensor
         Sums, of the shape of `volume`.
 
+    Raises
+    ------
+    ValueError
+        The window has no centre.
+
     Examples
     --------
     >>> box_sum(torch.tensor([1.0, 2.0, 3.0, 4.0]), 3, axes=1)
@@ -34,30 +38,16 @@ def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"box_sum: window is {window}; give an odd number of voxels")
-    radius = window // 2
-    total = functional.pad(volume, [radius] * (2 * axes))
-    for axis in range(-axes, 0):
-        total = _running_sum(total, window, axis)
-    return total
-
-
-def _running_sum(padded: torch.Tensor, window: int, axis: int) -> torch.Tensor:
-    """Add `window` neighbours along one axis, by doubling: n = 9 is ((1 + 1) x 2 x 2) + 1."""
-    length = padded.shape[axis] - window + 1
-    doubled, width = padded, 1
-    total, covered = None, 0
-    remaining = window
-    while remaining:
-        if remaining & 1:
-            part = doubled.narrow(axis, covered, length)
-            total = part if total is None else total + part
-            covered += width
-        remaining >>= 1
-        if remaining:
-            size = doubled.shape[axis] - width
-            doubled = doubled.narrow(axis, 0, size) + doubled.narrow(axis, width, size)
-            width *= 2
-    return total
+    volumes = volume.reshape(-1, *volume.shape[volume.ndim - axes :])
+    result = torch.empty_like(volumes, memory_format=torch.contiguous_format)
+    together = samples_together(volumes)
+    for source, target in zip(volumes.split(together), result.split(together), strict=True):
+        slabs = Slabs(source, window)
+        slab, sums = slabs.slab(), slabs.sums()
+        for first in slabs:
+            slabs.sum(slabs.load(source, first, slab), sums)
+            slabs.store(sums, first, target)
+    return result.view(volume.shape)
 
 
 def gaussian(volume: torch.Tensor, sigma: float, axes: int = 3) -> torch.Tensor:
