@@ -1,14 +1,41 @@
-"""Algebra of displacement fields: warp, compose, integrate, Jacobian determinant, resize.
+"""Algebra of displacement fields: warp, compose, integrate, resize.
 
-A field is a displacement in voxels of its own grid, a tensor ``(N, 3, X, Y, Z)`` (or
-``(N, 2, X, Y)``), channel i along array axis i. Its map is phi(p) = p + u(p): the fixed image's
-voxel p samples the moving image at phi(p).
+A field is a displacement in voxels of its own grid, a tensor ``(N, 3, X, Y, Z)`` or
+``(N, 2, X, Y)``, channel i along array axis i, the first voxel's centre at 0. Its map is
+phi(p) = p + u(p): the fixed image's voxel p samples the moving image at phi(p). N is the batch.
+
+Which way a map goes: images are pulled, ``warp(moving, u)`` lies on the fixed image's grid; points
+are pushed, `vxmprep.morph.points.transform_points` takes the fixed image's points to the moving
+one's. The inverse of an integrated velocity is the negated velocity's integral, `integrate_both`;
+of any other field (refined, composed, averaged), `vxmprep.morph.inverse.invert`.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
+
+from vxmprep.morph.jacobian import (
+    derivative,
+    jacobian,
+    jacobian_determinant,
+    log_jacobian_determinant,
+)
+from vxmprep.morph.sampling import check_field, displaced, pull, sample
+
+__all__ = [
+    "compose",
+    "derivative",
+    "displaced",
+    "integrate",
+    "integrate_both",
+    "jacobian",
+    "jacobian_determinant",
+    "log_jacobian_determinant",
+    "resize",
+    "sample",
+    "warp",
+]
 
 
 def warp(image: torch.Tensor, displacement: torch.Tensor, mode: str = "linear") -> torch.Tensor:
@@ -17,10 +44,11 @@ def warp(image: torch.Tensor, displacement: torch.Tensor, mode: str = "linear") 
     Parameters
     ----------
     image
-        Tensor ``(N, C, X, Y, Z)`` on the grid that `displacement` counts its voxels in. Outside
-        it is zero.
+        Floating-point tensor ``(N, C, X, Y, Z)`` or ``(N, C, X, Y)``, on the grid that
+        `displacement` counts its voxels in. Outside it is zero. For labels there is
+        `vxmprep.morph.labels.warp_labels`.
     displacement
-        Tensor ``(N, 3, X, Y, Z)``, voxels.
+        Field ``(N, 3, ...)`` or ``(N, 2, ...)``, voxels.
     mode
         ``"linear"`` or ``"nearest"``.
 
@@ -29,209 +57,155 @@ def warp(image: torch.Tensor, displacement: torch.Tensor, mode: str = "linear") 
     torch.Tensor
         Resampled image, ``(N, C)`` and the spatial shape of `displacement`.
 
+    Raises
+    ------
+    ValueError
+        `mode` is unknown, the image holds integers, or the shapes do not go together.
+
     References
     ----------
     .. [1] Balakrishnan et al., IEEE TMI 38(8), 2019, arXiv 1809.05231.
     """
-    if mode not in ("linear", "nearest"):
-        raise ValueError(f"warp: mode is {mode!r}; choose 'linear' or 'nearest'")
-    return _pull(image, displacement, mode, "zeros")
+    return pull("warp", image, displacement, mode, "zeros")
 
 
-def compose(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+def compose(outer: torch.Tensor, inner: torch.Tensor, *, outside: str = "border") -> torch.Tensor:
     """Field of the map outer after inner: result(p) = inner(p) + outer(p + inner(p)).
 
-    An image warped by the result is the image warped by `outer`, then by `inner`. Outside its grid
-    `outer` keeps its value at the edge.
+    An image warped by the result is the image warped by `outer`, then by `inner`.
 
     Parameters
     ----------
     outer, inner
-        Fields ``(N, 3, X, Y, Z)`` on one grid, voxels.
+        Fields ``(N, 3, X, Y, Z)`` or ``(N, 2, X, Y)`` on one grid, voxels.
+    outside
+        What `outer` is outside its grid: ``"border"`` keeps its value at the edge, as
+        VoxelMorph's TensorFlow code does; ``"zeros"`` is the identity there, as in its PyTorch
+        code and in MONAI.
 
     Returns
     -------
     torch.Tensor
         Field of the composed map, voxels.
+
+    Raises
+    ------
+    ValueError
+        `outside` is unknown or the shapes do not go together.
     """
-    return inner + _pull(outer, inner, "linear", "border")
+    check_field("compose", "outer", outer)
+    return inner + pull("compose", outer, inner, "linear", outside)
 
 
-def integrate(velocity: torch.Tensor, steps: int = 7) -> torch.Tensor:
-    """Displacement at time one of a stationary velocity, by scaling and squaring [1]_.
+def integrate(
+    velocity: torch.Tensor, steps: int = 7, *, time: float = 1.0, outside: str = "border"
+) -> torch.Tensor:
+    """Displacement of a stationary velocity after a time, by scaling and squaring [1]_.
+
+    The maps of one velocity are a group: integrals at times s and t compose to that at s + t, and
+    time -1 is the inverse of time 1. Halving a warp is `time=0.5`, not half the displacement.
 
     Parameters
     ----------
     velocity
-        Tensor ``(N, 3, X, Y, Z)``, voxels per unit of time.
+        Tensor ``(N, 3, X, Y, Z)`` or ``(N, 2, X, Y)``, voxels per unit of time.
     steps
-        Number of squarings; 0 takes the velocity itself as the displacement.
+        Number of squarings; 0 takes the velocity times the time as the displacement.
+    time
+        How long to follow the velocity, of either sign.
+    outside
+        As for `compose`.
 
     Returns
     -------
     torch.Tensor
         Displacement, voxels.
 
+    Raises
+    ------
+    ValueError
+        `steps` is negative, `outside` is unknown or the shape is not a field's.
+
     References
     ----------
     .. [1] Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, MICCAI
     2006.
+
+    Examples
+    --------
+    >>> shift = torch.full((1, 2, 8, 8), 3.0)
+    >>> integrate(shift, time=0.5).unique()
+    tensor([1.5000])
     """
-    displacement = velocity / 2**steps
+    check_field("integrate", "velocity", velocity)
+    if steps < 0:
+        raise ValueError(f"integrate: steps is {steps}; give 0 or more")
+    displacement = velocity * (time / 2**steps)
     for _ in range(steps):
-        displacement = compose(displacement, displacement)
+        displacement = compose(displacement, displacement, outside=outside)
     return displacement
 
 
-def jacobian_determinant(displacement: torch.Tensor) -> torch.Tensor:
-    """Take the determinant of the map p + u(p), by central differences (one-sided at the border).
+def integrate_both(
+    velocity: torch.Tensor, steps: int = 7, *, time: float = 1.0, outside: str = "border"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Displacement of a stationary velocity and its inverse, that of the negated velocity.
 
     Parameters
     ----------
-    displacement
-        Tensor ``(N, 3, X, Y, Z)`` or ``(N, 2, X, Y)``, voxels.
+    velocity, steps, time, outside
+        As for `integrate`.
 
     Returns
     -------
-    torch.Tensor
-        Determinants ``(N, X, Y, Z)``: volume in the moving image per volume in the fixed one.
+    forward, inverse : torch.Tensor
+        Displacements at `time` and at minus `time`, voxels.
+
+    Raises
+    ------
+    ValueError
+        As for `integrate`.
     """
-    dims = displacement.shape[1]
-    if dims == 2:
-        (a, b), (c, d) = jacobian(displacement)
-        return a * d - b * c
-    (a, b, c), (d, e, f), (g, h, i) = jacobian(displacement)
-    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-
-
-def jacobian(displacement: torch.Tensor) -> list[list[torch.Tensor]]:
-    """Derive the map p + u(p): element [i][j] is the derivative of component i along axis j."""
-    dims = displacement.shape[1]
-    rows = []
-    for i in range(dims):
-        row = [derivative(displacement[:, i], j - dims) for j in range(dims)]
-        row[i] += 1
-        rows.append(row)
-    return rows
-
-
-def derivative(volume: torch.Tensor, axis: int) -> torch.Tensor:
-    """Central difference along one axis, one-sided at both ends."""
-    size = volume.shape[axis]
-    result = torch.empty_like(volume)
-    inside = result.narrow(axis, 1, size - 2)
-    torch.sub(volume.narrow(axis, 2, size - 2), volume.narrow(axis, 0, size - 2), out=inside)
-    inside *= 0.5
-    for end, high, low in ((0, 1, 0), (size - 1, size - 1, size - 2)):
-        torch.sub(
-            volume.narrow(axis, high, 1),
-            volume.narrow(axis, low, 1),
-            out=result.narrow(axis, end, 1),
-        )
-    return result
+    check_field("integrate_both", "velocity", velocity)
+    both = integrate(torch.cat([velocity, -velocity]), steps, time=time, outside=outside)
+    forward, inverse = both.chunk(2)
+    return forward, inverse
 
 
 def resize(displacement: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """Carry a field to a grid of another shape over the same extent, its corners on its corners.
 
     Linear interpolation; the values are scaled into the new grid's voxels, whose size is
-    (old size - 1) / (new size - 1) of the old ones along each axis.
+    (old size - 1) / (new size - 1) of the old ones along each axis. A velocity is carried alike.
 
     Parameters
     ----------
     displacement
-        Tensor ``(N, 3, X, Y, Z)``, voxels of its own grid.
+        Tensor ``(N, 3, X, Y, Z)`` or ``(N, 2, X, Y)``, voxels of its own grid.
     shape
         Spatial shape of the new grid.
 
     Returns
     -------
     torch.Tensor
-        Field ``(N, 3, *shape)``, voxels of the new grid.
+        Field ``(N, 3, *shape)`` or ``(N, 2, *shape)``, voxels of the new grid; `displacement`
+        itself where the shape stays.
+
+    Raises
+    ------
+    ValueError
+        The shapes have different lengths, or an axis has one voxel and so no extent.
     """
+    check_field("resize", "displacement", displacement)
     old = displacement.shape[2:]
     if tuple(shape) == tuple(old):
         return displacement
+    if len(shape) != len(old) or min(*shape, *old) < 2:
+        raise ValueError(
+            f"resize: cannot carry a field from shape {tuple(old)} to {tuple(shape)}; give as "
+            "many axes, of at least 2 voxels"
+        )
     mode = "trilinear" if len(old) == 3 else "bilinear"
     result = functional.interpolate(displacement, tuple(shape), mode=mode, align_corners=True)
     scale = [(new - 1) / (size - 1) for new, size in zip(shape, old, strict=True)]
     return result * result.new_tensor(scale).view(1, -1, *[1] * len(old))
-
-
-def displaced(displacement: torch.Tensor) -> torch.Tensor:
-    """Positions p + u(p) in voxels, ``(N, 3, X, Y, Z)``."""
-    positions = displacement.clone()
-    shape = displacement.shape[2:]
-    for axis, size in enumerate(shape):
-        line = torch.arange(size, dtype=displacement.dtype, device=displacement.device)
-        positions[:, axis] += line.view(-1, *[1] * (len(shape) - 1 - axis))
-    return positions
-
-
-def sample(
-    image: torch.Tensor, positions: torch.Tensor, mode: str = "linear", outside: str = "border"
-) -> torch.Tensor:
-    """Interpolate an image at positions given in its voxels.
-
-    Parameters
-    ----------
-    image
-        Tensor ``(N, C, X, Y, Z)``.
-    positions
-        Tensor ``(N, 3, *shape)``, voxels of `image`.
-    mode
-        ``"linear"`` or ``"nearest"``.
-    outside
-        ``"border"`` keeps the value at the edge, ``"zeros"`` takes zero.
-
-    Returns
-    -------
-    torch.Tensor
-        Values ``(N, C, *shape)``.
-    """
-    dims = len(image.shape[2:])
-    half = positions.new_tensor([(size - 1) / 2 for size in image.shape[2:]])
-    grid = (positions / half.view(1, -1, *[1] * dims) - 1).flip(1)
-    return _interpolate(image, grid, mode, outside)
-
-
-def _pull(
-    image: torch.Tensor, displacement: torch.Tensor, mode: str, outside: str
-) -> torch.Tensor:
-    """Image at p + u(p): as `sample` of the displaced positions, with fewer passes over memory."""
-    sizes = displacement.shape[2:]
-    dims = len(sizes)
-    channels = []
-    for axis in reversed(range(dims)):
-        scale = 2 / (image.shape[2 + axis] - 1)
-        line = torch.arange(sizes[axis], dtype=torch.float64, device=displacement.device)
-        line = (line * scale - 1).to(displacement.dtype).view(-1, *[1] * (dims - 1 - axis))
-        channels.append(torch.add(line, displacement[:, axis], alpha=scale))
-    return _interpolate(image, torch.stack(channels, dim=1), mode, outside)
-
-
-def _interpolate(image: torch.Tensor, grid: torch.Tensor, mode: str, outside: str) -> torch.Tensor:
-    """Call `grid_sample` on all threads; the grid is ``(N, 3, *shape)``, last axis first."""
-    blocks = _blocks(image, grid)
-    rows = grid.shape[2] // blocks
-    pieces = grid.unflatten(2, (blocks, rows)).movedim(2, 1).flatten(0, 1).movedim(1, -1)
-    values = functional.grid_sample(
-        image.expand(blocks, *image.shape[1:]) if blocks > 1 else image,
-        pieces,
-        mode="bilinear" if mode == "linear" else mode,
-        padding_mode=outside,
-        align_corners=True,
-    )
-    if blocks == 1:
-        return values
-    return values.movedim(0, 1).flatten(1, 2)[None]
-
-
-def _blocks(image: torch.Tensor, grid: torch.Tensor) -> int:
-    """How many slabs to sample one image in: torch spreads only the batch over CPU threads."""
-    needs_grad = torch.is_grad_enabled() and (image.requires_grad or grid.requires_grad)
-    if image.shape[0] > 1 or image.device.type != "cpu" or needs_grad:
-        return 1
-    rows = grid.shape[2]
-    few = range(4 * torch.get_num_threads(), 0, -1)
-    return next(blocks for blocks in few if rows % blocks == 0)
