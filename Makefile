@@ -1,5 +1,6 @@
 # make demo    three simulated subjects, registered from start to end (OUTPUT=demo)
 # make test    the whole test suite
+# make parity  networks of the original code, in environments of its own, against ours
 # make lint    style of the code
 # make clean   remove the environment, the demo and what builds leave
 #
@@ -16,13 +17,43 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-setup.py
 
-.PHONY: demo test lint clean env
+PARITY := $(VENV)-parity
+INPUTS := $(PARITY)/pair
+# The original 0.2 wants an older numpy, and its Keras code an older Python and tensorflow.
+ORIGINAL := --no-deps voxelmorph==0.2 neurite==0.2 pystrum==0.4
+SUPPORT := "numpy<2" nibabel scipy scikit-image scikit-learn h5py matplotlib tqdm six packaging
+
+.PHONY: demo test parity parity-fixtures lint clean env
 
 demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+parity: $(STAMP) $(PARITY)/.made
+	rm -rf $(INPUTS) && mkdir $(INPUTS)
+	$(BIN)/python tests/parity/inputs.py $(INPUTS)
+	$(PARITY)/torch/bin/python tests/parity/original_torch.py $(INPUTS)
+	$(PARITY)/keras/bin/python tests/parity/original_keras.py $(INPUTS)
+	$(BIN)/python tests/parity/compare.py $(INPUTS)
+
+# Small ones, kept with the tests.
+parity-fixtures: $(STAMP) $(PARITY)/.made
+	$(BIN)/python tests/parity/inputs.py tests/parity/small --small
+	$(PARITY)/torch/bin/python tests/parity/original_torch.py tests/parity/small --small
+	$(PARITY)/keras/bin/python tests/parity/original_keras.py tests/parity/small --small
+
+$(PARITY)/.made:
+	rm -rf $(PARITY)
+	$(PYTHON) -m venv $(PARITY)/torch
+	$(PARITY)/torch/bin/python -m pip install --quiet $(TORCH)
+	$(PARITY)/torch/bin/python -m pip install --quiet $(SUPPORT)
+	$(PARITY)/torch/bin/python -m pip install --quiet $(ORIGINAL)
+	python3.11 -m venv $(PARITY)/keras
+	$(PARITY)/keras/bin/python -m pip install --quiet tensorflow-cpu==2.12.1 $(SUPPORT)
+	$(PARITY)/keras/bin/python -m pip install --quiet $(ORIGINAL)
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -39,6 +70,6 @@ $(STAMP): setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf "$(OUTPUT)"
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vxmprep.morph.frame import Frame
+from vxmprep.morph.model import Model
 from vxmprep.morph.network import VxmNet
 
 
@@ -44,24 +46,48 @@ def network() -> VxmNet:
 
 @pytest.fixture
 def saved(network, tmp_path):
-    save_checkpoint(network, tmp_path / "network.pt")
+    save_checkpoint(Model(network), tmp_path / "network.pt")
     return tmp_path / "network.pt"
 
 
 def altered(path, **content):
-    """Replace parts of a checkpoint."""
-    torch.save({**torch.load(path, weights_only=True), **content}, path)
+    """Replace parts of a checkpoint, or of the architecture it describes."""
+    saved = torch.load(path, weights_only=True)
+    for name, value in content.items():
+        (saved["architecture"] if name in saved["architecture"] else saved)[name] = value
+    torch.save(saved, path)
     return path
 
 
 def test_a_network_gives_the_same_field_after_reading(network, tmp_path):
     torch.nn.init.normal_(network.flow.weight, std=0.1)
-    save_checkpoint(network, tmp_path / "network.pt", data="none")
+    save_checkpoint(Model(network), tmp_path / "network.pt")
     pair = torch.rand(2, 1, 1, 20, 18, 22)
     with torch.no_grad():
-        expected, found = network(*pair), load_checkpoint(tmp_path / "network.pt")(*pair)
+        expected, found = network(*pair), load_checkpoint(tmp_path / "network.pt").network(*pair)
     assert expected.abs().max() > 0.01
     torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+def test_what_is_known_of_a_network_comes_back(tmp_path):
+    network = VxmNet((4, 8), (8, 8), steps=0, half_resolution=False, output_stride=2)
+    frame = Frame(axes="LIA", shape=(8, 9, 10), centre=(4.0, 4.5, 5.0), white=0.4)
+    description = {"training": {"loss": "lncc"}, "atlas": {"SHA256": "1"}, "data": "2 scans"}
+    save_checkpoint(Model(network, frame, description), tmp_path / "network.pt")
+    model = load_checkpoint(tmp_path / "network.pt")
+    assert model.frame == frame
+    assert model.description == description
+    found = model.network
+    assert (found.steps, found.half_resolution, found.output_stride) == (0, False, 2)
+    assert not found.training
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(network, saved):
+    before = saved.read_bytes()
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        save_checkpoint(Model(network, Frame(), {"training": lambda: None}), saved)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
@@ -83,49 +109,49 @@ def test_a_file_of_something_else_is_refused(content, tmp_path):
     assert re.search("not a checkpoint|cut short", complaint(tmp_path / "network.pt"))
 
 
-def test_a_keras_file_is_refused_as_such(tmp_path):
+def test_keras_weights_without_their_network_are_refused(tmp_path):
     with h5py.File(tmp_path / "vxm.h5", "w") as file:
         file.create_group("model_weights")
-    assert complaint(tmp_path / "vxm.h5").startswith("an HDF5 file (Keras), not a checkpoint")
+    assert complaint(tmp_path / "vxm.h5").startswith("weights without the network's description")
 
 
 def test_an_image_is_refused(tmp_path):
     nb.save(nb.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / "x.nii.gz")
-    assert complaint(tmp_path / "x.nii.gz").startswith("not a checkpoint of vxmprep")
+    assert complaint(tmp_path / "x.nii.gz").startswith("not a checkpoint")
 
 
 def test_another_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "network.pt", "w") as archive:
         archive.writestr("a.txt", "text")
-    assert complaint(tmp_path / "network.pt").startswith("not a checkpoint of vxmprep")
+    assert complaint(tmp_path / "network.pt").startswith("not a checkpoint")
 
 
 @pytest.mark.parametrize(
     "content",
     [{"model_state": {}}, {"flow.weight": torch.zeros(3)}, torch.zeros(3), [1], 5],
-    ids=["official VoxelMorph", "state dict", "tensor", "list", "number"],
+    ids=["half of VoxelMorph's", "state dict", "tensor", "list", "number"],
 )
 def test_another_programs_weights_are_refused(content, tmp_path):
     torch.save(content, tmp_path / "other.pt")
-    assert complaint(tmp_path / "other.pt").startswith("of another program, not a checkpoint")
+    assert complaint(tmp_path / "other.pt").startswith("of another program")
 
 
 def test_a_whole_module_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-    assert complaint(tmp_path / "module.pt").startswith("not a checkpoint of vxmprep")
+    assert complaint(tmp_path / "module.pt").startswith("not a checkpoint")
 
 
 def test_a_script_module_is_refused_without_a_warning(tmp_path, recwarn):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "script.pt")
     recwarn.clear()
-    assert complaint(tmp_path / "script.pt").startswith("not a checkpoint of vxmprep")
+    assert complaint(tmp_path / "script.pt").startswith("not a checkpoint")
     assert not recwarn.list
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
 def test_code_in_a_file_is_not_run(write, tmp_path):
     write({"format": Hostile(tmp_path / "ran")}, tmp_path / "network.pt")
-    assert "not a checkpoint of vxmprep" in complaint(tmp_path / "network.pt")
+    assert "nothing in it was run" in complaint(tmp_path / "network.pt")
     assert not (tmp_path / "ran").exists()
 
 
@@ -161,6 +187,9 @@ def test_a_checkpoint_of_another_version_is_refused(saved):
         {"dims": 2},
         {"dims": 7},
         {"dims": "three"},
+        {"steps": "seven"},
+        {"steps": -1},
+        {"output_stride": 3},
         {"weights": {}},
         {"weights": None},
         {"weights": {"flow.weight": 5}},
@@ -169,6 +198,32 @@ def test_a_checkpoint_of_another_version_is_refused(saved):
 )
 def test_weights_that_do_not_fit_the_network_are_refused(change, saved):
     assert complaint(altered(saved, **change)).startswith("its weights do not fit the network")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"architecture": None}, {"architecture": {"encoder": [4]}}],
+    ids=str,
+)
+def test_a_checkpoint_that_does_not_describe_its_network_is_refused(change, saved):
+    assert complaint(altered(saved, **change)).startswith("it does not describe its network")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frame": None},
+        {"frame": {"axes": "XYZ"}},
+        {"frame": {"spacing": 3}},
+        {"frame": {"axes": "RRS"}},
+        {"frame": {"shape": [4, 4]}},
+        {"frame": {"colour": "grey"}},
+        {"description": 5},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_does_not_describe_its_images_is_refused(change, saved):
+    assert complaint(altered(saved, **change)).startswith("it does not describe its images")
 
 
 def test_weights_of_whole_numbers_are_refused(saved, network):

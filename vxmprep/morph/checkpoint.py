@@ -1,116 +1,146 @@
-"""Networks in files."""
+"""Networks in files: ours, and those of the original code."""
 
+import os
+import pickle
 import warnings
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from vxmprep.morph.frame import Frame
+from vxmprep.morph.model import CheckpointError, Model
 from vxmprep.morph.network import VxmNet
+from vxmprep.morph.original import from_keras, from_torch
 
 FORMAT = "vxmprep checkpoint 1"
 
 DEEPEST, WIDEST = 16, 1024
 """Most convolutions of the encoder or the decoder, and most features of one."""
 
-OURS = "give one that vxmprep trained"
+ARCHITECTURE = ("encoder", "decoder", "dims", "steps", "half_resolution", "output_stride")
+
+KINDS = "give a checkpoint of vxmprep, or a .pt or .h5 of VoxelMorph"
 
 
-class CheckpointError(ValueError):
-    """A file that is no checkpoint of ours; the message is one line for the user."""
-
-
-def save_checkpoint(network: VxmNet, path: str | Path, **description: Any) -> None:
-    """Write a network with all that is needed to run it.
+def save_checkpoint(model: Model, path: str | Path) -> None:
+    """Write a network with all that is needed to run it, under a temporary name first.
 
     Parameters
     ----------
-    network
-        The network.
+    model
+        The network, its frame and its description.
     path
         File to write.
-    **description
-        What else to keep: numbers, texts and lists of them.
     """
+    path = Path(path)
+    network = model.network
     content = {
         "format": FORMAT,
-        "encoder": list(network.encoder),
-        "decoder": list(network.decoder),
-        "dims": network.dims,
-        "half_resolution": network.half_resolution,
-        "weights": network.state_dict(),
-        "description": description,
+        "architecture": {name: _plain(getattr(network, name)) for name in ARCHITECTURE},
+        "frame": {name: _plain(value) for name, value in asdict(model.frame).items()},
+        "weights": {name: weight.detach().cpu() for name, weight in network.state_dict().items()},
+        "description": dict(model.description),
     }
-    torch.save(content, path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path) -> VxmNet:
-    """Read a network; nothing in the file is run.
+def load_checkpoint(path: str | Path) -> Model:
+    """Read a network: ours, or one that the original code saved; nothing in the file is run.
 
     Parameters
     ----------
     path
-        File written by `save_checkpoint`.
+        File written by `save_checkpoint`, by voxelmorph's torch code (``.pt``) or by its Keras
+        code (``.h5``), version 0.2.
 
     Returns
     -------
-    VxmNet
-        The network, on the CPU, set to evaluate.
+    Model
+        The network, on the CPU, set to evaluate; with its frame and description.
 
     Raises
     ------
     CheckpointError
         If the file is something else, was cut short, or holds weights that do not fit.
     """
-    content = _read(Path(path))
-    if not isinstance(content, dict) or "format" not in content:
-        raise CheckpointError(f"{path}: of another program, not a checkpoint of vxmprep; {OURS}")
-    if content["format"] != FORMAT:
-        raise CheckpointError(f"{path}: of another version of vxmprep; update it, or train anew")
-    architecture = {
-        name: content.get(name) for name in ("encoder", "decoder", "dims", "half_resolution")
-    }
-    if not (_sensible(architecture["encoder"]) and _sensible(architecture["decoder"])):
-        raise CheckpointError(
-            f"{path}: encoder and decoder are not 1 to {DEEPEST} numbers of 1 to {WIDEST}; {OURS}"
-        )
-    weights = content.get("weights")
-    if not _fit(weights, architecture):
-        raise CheckpointError(f"{path}: its weights do not fit the network it describes; {OURS}")
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
-        raise CheckpointError(f"{path}: its weights are not all finite; {OURS}")
-    network = VxmNet(**architecture)
-    network.load_state_dict(weights)
-    return network.eval()
-
-
-def _read(path: Path) -> Any:
-    """Give what is in the file, if it is a whole archive as torch writes them."""
+    path = Path(path)
     try:
         with path.open("rb") as file:
             first = file.read(8)
-        if not first:
-            raise CheckpointError(f"{path}: empty (0 bytes); fetch or copy it anew")
-        if not first.startswith(b"PK"):
-            kind = "an HDF5 file (Keras), " if first.startswith(b"\x89HDF") else ""
-            raise CheckpointError(f"{path}: {kind}not a checkpoint of vxmprep; {OURS}")
-        with zipfile.ZipFile(path) as archive:
-            # torch itself does not compare checksums.
-            whole = archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError):
-        whole = False
     except OSError as error:
-        raise CheckpointError(f"{path}: {str(error.strerror).lower()}; {OURS}") from error
-    if not whole:
-        raise CheckpointError(f"{path}: cut short or damaged; fetch or copy it anew")
+        raise CheckpointError(f"{path}: {str(error.strerror).lower()}; {KINDS}") from error
+    if not first:
+        raise CheckpointError(f"{path}: empty (0 bytes); fetch or copy it anew")
+    if first.startswith(b"\x89HDF"):
+        return from_keras(path)
+    content = _read(path, zipped=first.startswith(b"PK"))
+    if isinstance(content, dict) and {"config", "model_state"} <= content.keys():
+        return from_torch(content, path)
+    if not isinstance(content, dict) or "format" not in content:
+        raise CheckpointError(f"{path}: of another program; {KINDS}")
+    if content["format"] != FORMAT:
+        raise CheckpointError(f"{path}: of another version of vxmprep; update it, or train anew")
+    return _ours(content, path)
+
+
+def _ours(content: dict, path: Path) -> Model:
+    architecture, weights = content.get("architecture"), content.get("weights")
+    if not isinstance(architecture, dict) or set(architecture) != set(ARCHITECTURE):
+        raise CheckpointError(f"{path}: it does not describe its network; {KINDS}")
+    if not (_sensible(architecture["encoder"]) and _sensible(architecture["decoder"])):
+        raise CheckpointError(
+            f"{path}: encoder and decoder are not 1 to {DEEPEST} numbers of 1 to {WIDEST}; {KINDS}"
+        )
+    if not _fit(weights, architecture):
+        raise CheckpointError(f"{path}: its weights do not fit the network it describes; {KINDS}")
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+        raise CheckpointError(f"{path}: its weights are not all finite; {KINDS}")
+    try:
+        frame = Frame(**{name: _tupled(value) for name, value in content["frame"].items()})
+        description = dict(content["description"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: it does not describe its images; {KINDS}") from error
+    network = VxmNet(**architecture)
+    network.load_state_dict(weights)
+    return Model(network.requires_grad_(False).eval(), frame, description)
+
+
+def _read(path: Path, *, zipped: bool) -> Any:
+    """Give what is in the file, if it is a whole archive as torch writes them."""
+    if zipped:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                # torch itself does not compare checksums.
+                whole = archive.testzip() is None
+        except (zipfile.BadZipFile, EOFError, OSError):
+            whole = False
+        if not whole:
+            raise CheckpointError(f"{path}: cut short or damaged; fetch or copy it anew")
     try:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint of vxmprep, or unsafe (nothing in it was run); {OURS}"
+            f"{path}: not a checkpoint, or unsafe (nothing in it was run); {KINDS}"
         ) from error
+    except Exception as error:
+        raise CheckpointError(f"{path}: not a checkpoint, or damaged; {KINDS}") from error
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _sensible(features: Any) -> bool:
