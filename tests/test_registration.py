@@ -7,6 +7,7 @@ import SimpleITK as sitk
 import torch
 
 from vxmprep.morph.checkpoint import save_checkpoint
+from vxmprep.morph.model import Model
 from vxmprep.morph.network import VxmNet
 from vxmprep.registration import register
 
@@ -57,7 +58,7 @@ def test_without_refinement_the_field_is_the_networks(pair, tmp_path):
     network = VxmNet(encoder=(2, 2), decoder=(2, 2, 2))
     with torch.no_grad():
         network.flow.bias[0] = 0.4
-    save_checkpoint(network, tmp_path / "network.pt")
+    save_checkpoint(Model(network), tmp_path / "network.pt")
     found = register(*pair, model=tmp_path / "network.pt", iterations=0, device="cpu")
     middle = tuple(n // 2 for n in found.grid.shape)
     assert found.forward[middle] == pytest.approx((0.4, 0, 0), abs=0.02)

@@ -14,6 +14,7 @@ LEVELS = ("prepare", "participant")
 
 SKULL_STRIP = ("auto", "deepbet", "freesurfer", "derivatives", "synthstrip", "bet", "none")
 AFFINE = ("greedy", "ants", "flirt", "none")
+PRECISION = ("auto", "float32", "bfloat16")
 
 PROGRAMS = {
     ("skull_strip", "synthstrip"): "mri_synthstrip",
@@ -62,6 +63,7 @@ class Settings:
     model: Path | None = None
     refine_iterations: int = DEFAULT_ITERATIONS
     device: str = "auto"
+    precision: str = "auto"
     verbose: int = 0
 
     def threads(self, scans: int) -> int:

@@ -15,6 +15,8 @@ from vxmprep.spatial.itk import write_composite
 if TYPE_CHECKING:
     import torch
 
+    from vxmprep.morph.compute import Compute
+
 STEPS_PER_MM = 256
 """The field is rounded to this fraction of a millimetre, which halves its file."""
 
@@ -41,6 +43,8 @@ class Registration:
         that ran; empty without refinement.
     repaired : int
         Voxels at which the refinement smoothed the field so that it does not fold.
+    device, precision : str
+        Where it was computed; the precision of the network's convolutions.
     """
 
     grid: Grid
@@ -50,6 +54,8 @@ class Registration:
     residual_max: float
     similarity: tuple[float, ...]
     repaired: int
+    device: str
+    precision: str
 
     def summary(self) -> dict:
         """Give the numbers for a JSON file."""
@@ -58,6 +64,8 @@ class Registration:
             "InverseResidualP99mm": round(self.residual_p99, 4),
             "InverseResidualMaxmm": round(self.residual_max, 4),
             "RepairedVoxels": self.repaired,
+            "Device": self.device,
+            "Precision": self.precision,
         }
 
     def write(self, atlas_to_scan: np.ndarray, forward: Path, inverse: Path) -> None:
@@ -95,6 +103,7 @@ def register(
     iterations: int,
     atlas_to_scan: np.ndarray | None = None,
     device: str = "auto",
+    precision: str = "auto",
 ) -> Registration:
     """Register a scan to an atlas, both on the network's grid.
 
@@ -112,12 +121,42 @@ def register(
         The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    precision : str
+        Of the network's convolutions: ``auto``, ``float32`` or ``bfloat16``.
 
     Returns
     -------
     Registration
         Both fields, ready to be written.
+
+    Raises
+    ------
+    MemoryError
+        If the GPU's memory does not suffice; the message says what to change.
     """
+    import torch
+
+    from vxmprep.morph.compute import choose_compute
+
+    compute = choose_compute(device, precision if model is not None else "float32")
+    try:
+        return _register(moving, fixed, mask, model, iterations, atlas_to_scan, compute)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(
+            f"the memory of {compute.device} does not suffice for the registration; let nothing "
+            "else run on it, or choose --device cpu"
+        ) from error
+
+
+def _register(
+    moving: nb.spatialimages.SpatialImage,
+    fixed: nb.spatialimages.SpatialImage,
+    mask: nb.spatialimages.SpatialImage,
+    model: str | Path | None,
+    iterations: int,
+    atlas_to_scan: np.ndarray | None,
+    compute: Compute,
+) -> Registration:
     import torch
 
     from vxmprep.morph.field import compose
@@ -125,10 +164,10 @@ def register(
     from vxmprep.morph.pyramid import halve_mask
     from vxmprep.morph.refine import refine, schedule
 
-    where = torch.device(chosen_device(device))
+    where = torch.device(compute.device)
     scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
     brain = _tensor(mask, where) > 0
-    start = None if model is None else _predict(model, scan, atlas)
+    start = None if model is None else _predict(model, scan, atlas, compute.dtype)
     to_grid = Grid.of(fixed).affine[:3, :3]
     matrix = np.eye(3) if atlas_to_scan is None else atlas_to_scan[:3, :3]
     linear = torch.from_numpy(np.linalg.inv(to_grid) @ matrix @ to_grid)
@@ -150,28 +189,21 @@ def register(
         float(left.max()),
         (ran[-1][0], ran[-1][-1]) if ran else (),
         what.repaired,
+        compute.device,
+        compute.precision,
     )
 
 
-def _predict(model: str | Path, scan: torch.Tensor, atlas: torch.Tensor) -> torch.Tensor:
-    """Give the network's displacement, in voxels of its grid."""
-    import torch
-
+def _predict(
+    model: str | Path, scan: torch.Tensor, atlas: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """Give the network's displacement on the images' grid."""
     from vxmprep.morph.checkpoint import load_checkpoint
-    from vxmprep.morph.field import integrate
+    from vxmprep.morph.predict import predict
 
-    network = load_checkpoint(model).to(scan.device)
-    with torch.inference_mode():
-        return integrate(network(scan, atlas))
-
-
-def chosen_device(name: str) -> str:
-    """Give the torch device that ``auto`` stands for on this machine."""
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    loaded = load_checkpoint(model)
+    loaded.network.to(scan.device)
+    return predict(loaded, scan, atlas, dtype)
 
 
 def _tensor(image: nb.spatialimages.SpatialImage, where: torch.device) -> torch.Tensor:

@@ -11,6 +11,7 @@ def init_registration_wf(
     model: str | None = None,
     iterations: int = 100,
     device: str = "cpu",
+    precision: str = "auto",
     omp_nthreads: int = 1,
     name: str = "registration_wf",
 ) -> pe.Workflow:
@@ -24,6 +25,8 @@ def init_registration_wf(
         Iterations of the refinement; 0 turns it off.
     device : {"cpu", "cuda", "cuda:N"}
         Where network and refinement run.
+    precision : {"auto", "float32", "bfloat16"}
+        Precision of the network's convolutions.
     omp_nthreads : int
         Processor threads.
     name : str
@@ -53,7 +56,12 @@ def init_registration_wf(
         niu.IdentityInterface(["forward", "inverse", "register_summary"]), name="outputnode"
     )
     register = pe.Node(
-        Register(iterations=iterations, device=device, use_gpu=device.startswith("cuda")),
+        Register(
+            iterations=iterations,
+            device=device,
+            precision=precision,
+            use_gpu=device.startswith("cuda"),
+        ),
         name="register",
         n_procs=omp_nthreads,
         mem_gb=2.6 if model is None else 4.5,

@@ -91,6 +91,7 @@ def init_scan_wf(
     model: str | None = None,
     iterations: int = 100,
     device: str = "cpu",
+    precision: str = "auto",
     omp_nthreads: int = 1,
     reference: str = "atlas",
     with_atlas_labels: bool = True,
@@ -127,7 +128,7 @@ def init_scan_wf(
         See `init_brain_wf`.
     affine
         See `init_alignment_wf`.
-    model, iterations, device
+    model, iterations, device, precision
         See `init_registration_wf`.
     omp_nthreads : int
         Processor threads.
@@ -160,7 +161,11 @@ def init_scan_wf(
         "align": lambda: init_alignment_wf(affine=affine, **threads),
         "labels": lambda: pe.Node(CarryLabels(), name="conform_labels", mem_gb=1 + 4 * mem_gb),
         "register": lambda: init_registration_wf(
-            model=model, iterations=iterations, device=device, omp_nthreads=omp_nthreads
+            model=model,
+            iterations=iterations,
+            device=device,
+            precision=precision,
+            omp_nthreads=omp_nthreads,
         ),
         "evaluate": lambda: init_evaluation_wf(
             reference=reference, with_atlas_labels=with_atlas_labels, **threads

@@ -15,6 +15,7 @@ from vxmprep.bids.index import DatasetError
 from vxmprep.cli.plan import branch_name, make_plan
 from vxmprep.config import Settings, UsageError
 from vxmprep.morph.checkpoint import save_checkpoint
+from vxmprep.morph.model import Model
 from vxmprep.morph.network import VxmNet
 
 
@@ -190,7 +191,7 @@ def test_the_branch_of_a_scan_has_a_name_that_nipype_takes():
 
 def test_the_graph_has_a_branch_per_scan_with_the_settings(settings_of, tmp_path):
     model = tmp_path / "net.pt"
-    save_checkpoint(VxmNet(encoder=(2, 2), decoder=(2, 2, 2)), model)
+    save_checkpoint(Model(VxmNet(encoder=(2, 2), decoder=(2, 2, 2))), model)
     settings = settings_of(n4=False, refine_iterations=7, device="cpu", model=model)
     plan = make_plan(settings)
     graph = plan.graph(plan.pending)

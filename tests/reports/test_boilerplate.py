@@ -36,7 +36,9 @@ FLOW = AtlasUsed(
 )
 OWN = AtlasUsed(name="Mine", image="mine.nii", sha256="77" * 32, labels="my_labels.nii")
 FSAVERAGE = AtlasUsed(name="MNI305", image="brain.mgz", sha256="88" * 32, labels="aseg.mgz")
-MODEL = ModelUsed(name="cohort.pt", sha256="ab12cd34ef56" + "0" * 52)
+MODEL = ModelUsed(
+    name="cohort.pt", sha256="ab12cd34ef56" + "0" * 52, steps=5, precision="bfloat16"
+)
 RUN = Methods(
     levels=("participant",),
     scans=12,
@@ -164,7 +166,16 @@ def test_each_way_to_strip_that_the_command_offers_has_its_sentence():
         ({"atlas": FSAVERAGE}, ["MNI305", "fsaverage", "`aseg.mgz`"], {"freesurfer"}),
         ({"atlas": OWN}, ["The atlas was Mine", "`mine.nii`", "`my_labels.nii`"], set()),
         ({"model": None}, ["without a trained network"], {"voxelmorph", "pytorch"}),
-        ({"model": MODEL}, ["`cohort.pt`", "7 steps"], {"voxelmorph", "scalingsquaring"}),
+        (
+            {"model": MODEL},
+            ["`cohort.pt`", "in bfloat16", "velocity field", "5 steps"],
+            {"voxelmorph", "scalingsquaring"},
+        ),
+        (
+            {"model": replace(MODEL, steps=0, program="VoxelMorph (torch)")},
+            ["trained by VoxelMorph (torch)", "predicted a displacement field"],
+            {"voxelmorph"},
+        ),
         ({"evaluated": 11}, ["11 of the 12 scans"], {"dice", "freesurfer", "voxelmorph"}),
         ({"evaluated": 12}, ["available for every scan"], {"dice"}),
     ],

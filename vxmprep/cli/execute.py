@@ -76,6 +76,8 @@ def _begin(plan: Plan, progress: Progress) -> None:
         f"T1w scans: {len(tasks)}, with a segmentation: {segmented}; atlas: {plan.atlas.name}; "
         f"processors: {settings.nprocs}, {plan.threads} a scan; memory: {memory_gb(plan):.1f} GB"
     )
+    if settings.model is not None:
+        progress.say(plan.compute.reason)
     finished = sum(not task.missing for task in tasks)
     if finished:
         progress.say(f"done already: {finished}; --force does them again")
@@ -142,7 +144,7 @@ def _run_here(graph: pe.Workflow, plan: Plan, listener: Listener) -> None:
     from vxmprep.cli.plugin import NodesFailedError, OneMachine, Resources
 
     # Nodes know one device: one of them at a time.
-    gpus = int(plan.device.startswith("cuda"))
+    gpus = int(plan.compute.device.startswith("cuda"))
     plugin = OneMachine(
         {
             "resources": Resources(plan.settings.nprocs, memory_gb(plan), gpus),

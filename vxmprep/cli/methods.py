@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan
-    from vxmprep.reports.boilerplate import Methods
+    from vxmprep.reports.boilerplate import Methods, ModelUsed
 
 
 def methods_of(plan: Plan) -> Methods:
@@ -18,13 +18,12 @@ def methods_of(plan: Plan) -> Methods:
         The run; scans that cannot be processed do not count.
     """
     from vxmprep.bids.records import FIRST
-    from vxmprep.reports.boilerplate import AtlasUsed, Methods, ModelUsed, versions
+    from vxmprep.reports.boilerplate import AtlasUsed, Methods, versions
     from vxmprep.spatial.files import checksum
 
     settings, atlas = plan.settings, plan.atlas
     tasks = [task for task in plan.tasks if not task.problem]
     segmented = [task for task in tasks if task.segmentation is not None and atlas.labels]
-    model = settings.model
     # What was seen in the scans, once they are processed, is said instead of what would be done.
     found = {
         task.record.stages[FIRST]["strip_method"] for task in tasks if FIRST in task.record.stages
@@ -44,8 +43,25 @@ def methods_of(plan: Plan) -> Methods:
             labels=None if atlas.labels is None else atlas.labels.name,
             approximate=atlas.approximate_labels,
         ),
-        model=None if model is None else ModelUsed(name=model.name, sha256=checksum(model)),
+        model=None if settings.model is None else _model(plan),
         iterations=settings.refine_iterations,
         evaluated=len(segmented) if "participant" in settings.levels else 0,
         versions=versions(),
+    )
+
+
+def _model(plan: Plan) -> ModelUsed:
+    """Give what is said of the network, which its file tells."""
+    from vxmprep.morph.checkpoint import load_checkpoint
+    from vxmprep.reports.boilerplate import ModelUsed
+    from vxmprep.spatial.files import checksum
+
+    path = plan.settings.model
+    model = load_checkpoint(path)
+    return ModelUsed(
+        name=path.name,
+        sha256=checksum(path),
+        steps=model.network.steps,
+        precision=plan.compute.precision,
+        program=model.description.get("origin"),
     )

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import vxmprep
-from vxmprep.config import AFFINE, DEFAULT_ATLAS, DEFAULT_ITERATIONS, LEVELS, SKULL_STRIP
+from vxmprep.config import (
+    AFFINE,
+    DEFAULT_ATLAS,
+    DEFAULT_ITERATIONS,
+    LEVELS,
+    PRECISION,
+    SKULL_STRIP,
+)
 from vxmprep.resources import available_memory_gb, available_processors
 
 DESCRIPTION = """\
@@ -158,7 +165,8 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model",
         metavar="none|FILE",
-        help="none: refinement alone; or the checkpoint of a network (default: none)",
+        help="none: refinement alone; or a network's file: our checkpoint, or a .pt or .h5 of the "
+        "original VoxelMorph (default: none)",
     )
     group.add_argument(
         "--refine-iterations",
@@ -173,6 +181,11 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         type=_device,
         metavar="auto|cpu|cuda[:N]",
         help="where the deformable registration runs (default: auto)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISION,
+        help="of the network; auto: bfloat16 where the device has units for it (default: auto)",
     )
 
 

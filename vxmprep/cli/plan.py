@@ -24,6 +24,8 @@ from vxmprep.spatial.images import ImageError
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
 
+    from vxmprep.morph.compute import Compute
+
 PREPARED = ("brain", "align", "labels")
 """The stages of the level ``prepare``; ``participant`` has ``register`` and ``evaluate`` too."""
 
@@ -97,11 +99,11 @@ class Plan:
         return self.settings.threads(len(self.tasks))
 
     @cached_property
-    def device(self) -> str:
-        """Where the deformable registration runs."""
-        from vxmprep.registration import chosen_device
+    def compute(self) -> Compute:
+        """Where the deformable registration runs, and in which precision."""
+        from vxmprep.morph.compute import choose_compute
 
-        return chosen_device(self.settings.device)
+        return choose_compute(self.settings.device, self.settings.precision)
 
     def graph(self, tasks: Sequence[Task]) -> pe.Workflow:
         """Build the graph of some of the pending tasks."""
@@ -121,7 +123,8 @@ class Plan:
             affine=settings.affine,
             model=None if settings.model is None else str(settings.model),
             iterations=settings.refine_iterations,
-            device=self.device,
+            device=self.compute.device,
+            precision=self.compute.precision,
             omp_nthreads=self.threads,
             reference=f"atlas ({approximate}{atlas.labels.name})" if atlas.labels else "none",
         )
@@ -256,6 +259,9 @@ def _provenance(settings: Settings, atlas: Atlas, skull_strip: str) -> dict[str,
     brain = {"SkullStrip": skull_strip, "BiasCorrection": "N4" if settings.n4 else "none"}
     align = {**brain, "Affine": settings.affine}
     register = {**align, "RefineIterations": settings.refine_iterations}
+    if model is not None and settings.precision != "auto":
+        # What auto chose on another machine is no reason to do a scan again.
+        register["Precision"] = settings.precision
     return {
         "brain": {"Settings": brain},
         "align": {"Settings": align, "Atlas": image},
@@ -305,6 +311,10 @@ def _check(settings: Settings, atlas: Atlas) -> None:
         from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint
 
         try:
-            load_checkpoint(settings.model)
+            dims = load_checkpoint(settings.model).network.dims
         except CheckpointError as error:
             raise UsageError(f"--model {error}") from error
+        if dims != 3:
+            raise UsageError(
+                f"--model {settings.model}: a network for planes; give one for volumes"
+            )

@@ -23,6 +23,9 @@ class _RegisterInputSpec(BaseInterfaceInputSpec):
         low=0, value=100, usedefault=True, desc="iterations of the refinement; 0 = off"
     )
     device = traits.Str("cpu", usedefault=True, desc="auto, cpu, cuda or cuda:N")
+    precision = traits.Enum(
+        "auto", "float32", "bfloat16", usedefault=True, desc="of the network's convolutions"
+    )
     use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc="takes a GPU slot")
     num_threads = traits.Range(low=1, nohash=True, desc="processor threads")
 
@@ -57,6 +60,7 @@ class Register(SimpleInterface):
             iterations=self.inputs.iterations,
             atlas_to_scan=affine,
             device=self.inputs.device,
+            precision=self.inputs.precision,
         )
         names = {"forward": "forward.h5", "inverse": "inverse.h5", "summary_file": "register.json"}
         paths = {key: Path(runtime.cwd) / name for key, name in names.items()}

@@ -80,9 +80,13 @@ CONFORM = (
 )
 NETWORK = (
     "A VoxelMorph network [checkpoint `{model.name}`, SHA-256 beginning {model.sha256:.12}; "
-    "@voxelmorph], run in {torch} [@pytorch], predicted a stationary velocity field for each "
-    "scan, which was integrated by scaling and squaring in {squarings} steps [@scalingsquaring]."
+    "@voxelmorph]{model.origin}, run in {torch} [@pytorch] in {model.precision}, predicted "
 )
+VELOCITY = (
+    "a stationary velocity field for each scan, which was integrated by scaling and squaring in "
+    "{model.steps} steps [@scalingsquaring]."
+)
+DISPLACEMENT = "a displacement field for each scan."
 NO_REFINEMENT = "The resulting displacement field was not refined for the individual scan."
 FROM_NETWORK = "The resulting displacement field was refined by instance-specific optimisation"
 FROM_ZERO = (
@@ -135,10 +139,30 @@ class AtlasUsed:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUsed:
-    """The network: name and checksum of its checkpoint."""
+    """The network.
+
+    Attributes
+    ----------
+    name, sha256
+        Of its checkpoint.
+    steps
+        Squarings that integrate its field; 0 where that is the displacement.
+    precision
+        Of its convolutions.
+    program
+        What trained it, if not vxmprep.
+    """
 
     name: str
     sha256: str
+    steps: int
+    precision: str
+    program: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Words that follow its name."""
+        return "" if self.program is None else f", trained by {self.program}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +242,8 @@ def _atlas(methods: Methods) -> list[str]:
 
 def _registration(methods: Methods) -> list[str]:
     if methods.model is not None:
-        steps = [NETWORK, FROM_NETWORK + REFINEMENT if methods.iterations else NO_REFINEMENT]
+        predicted = NETWORK + (VELOCITY if methods.model.steps else DISPLACEMENT)
+        steps = [predicted, FROM_NETWORK + REFINEMENT if methods.iterations else NO_REFINEMENT]
     elif methods.iterations:
         steps = [FROM_ZERO + REFINEMENT]
     else:
@@ -228,7 +253,6 @@ def _registration(methods: Methods) -> list[str]:
 
 def _values(methods: Methods) -> dict[str, object]:
     """Give what is filled into the sentences; numbers are those that the steps themselves use."""
-    from vxmprep.morph.field import integrate
     from vxmprep.morph.fold import LEAST
     from vxmprep.morph.refine import SPACINGS, Tuning, schedule
     from vxmprep.preparation.bias import FIT_SPACING
@@ -246,7 +270,6 @@ def _values(methods: Methods) -> dict[str, object]:
         "model": methods.model,
         "fit": FIT_SPACING,
         "whitest": WHITEST,
-        "squarings": integrate.__defaults__[0],
         "window": _list(dict.fromkeys(Tuning().window)),
         "counts": _list(schedule(methods.iterations)),
         "spacings": _list(SPACINGS),
