@@ -1,6 +1,7 @@
 # make demo    three simulated subjects, registered from start to end (OUTPUT=demo)
 # make test    the whole test suite
 # make parity  networks of the original code, in environments of its own, against ours
+# make bench   time, memory and accuracy beside the original code and greedy (an hour)
 # make lint    style of the code
 # make clean   remove the environment, the demo and what builds leave
 #
@@ -23,7 +24,7 @@ INPUTS := $(PARITY)/pair
 ORIGINAL := --no-deps voxelmorph==0.2 neurite==0.2 pystrum==0.4
 SUPPORT := "numpy<2" nibabel scipy scikit-image scikit-learn h5py matplotlib tqdm six packaging
 
-.PHONY: demo test parity parity-fixtures lint clean env
+.PHONY: demo test parity parity-fixtures bench lint clean env
 
 demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
@@ -43,6 +44,18 @@ parity-fixtures: $(STAMP) $(PARITY)/.made
 	$(BIN)/python tests/parity/inputs.py tests/parity/small --small
 	$(PARITY)/torch/bin/python tests/parity/original_torch.py tests/parity/small --small
 	$(PARITY)/keras/bin/python tests/parity/original_keras.py tests/parity/small --small
+
+# DERIVATIVES: what a finished run left, for the refinement beside greedy; without it that is left out
+bench: $(STAMP) $(PARITY)/.made $(VENV)-newer/.made
+	$(BIN)/python benchmarks/speed.py $(PARITY)/torch/bin/python $(VENV)-newer/bin/python
+	$(if $(DERIVATIVES),$(BIN)/python benchmarks/refinement.py "$(DERIVATIVES)")
+
+$(VENV)-newer/.made:
+	rm -rf $(VENV)-newer
+	$(PYTHON) -m venv $(VENV)-newer
+	$(VENV)-newer/bin/python -m pip install --quiet $(TORCH)
+	$(VENV)-newer/bin/python -m pip install --quiet voxelmorph==0.3.4
+	touch $@
 
 $(PARITY)/.made:
 	rm -rf $(PARITY)
@@ -70,6 +83,6 @@ $(STAMP): setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) $(VENV)-newer build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf "$(OUTPUT)"
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
