@@ -1,0 +1,13 @@
+"""What can end a training early."""
+
+
+class TrainingError(ValueError):
+    """Input or settings that cannot be trained with; the message is one line for the user."""
+
+
+class Interrupted(Exception):
+    """A signal asked the training to stop; its state has been written."""
+
+
+class Diverged(Exception):
+    """Loss or gradient is no longer finite; the message says what is left and what to do."""
