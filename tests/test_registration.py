@@ -1,5 +1,7 @@
 """Registration of conformed images: what is written inverts, and a network's field is used."""
 
+from pathlib import Path
+
 import nibabel as nb
 import numpy as np
 import pytest
@@ -62,3 +64,33 @@ def test_without_refinement_the_field_is_the_networks(pair, tmp_path):
     found = register(*pair, model=tmp_path / "network.pt", iterations=0, device="cpu")
     middle = tuple(n // 2 for n in found.grid.shape)
     assert found.forward[middle] == pytest.approx((0.4, 0, 0), abs=0.02)
+
+
+def test_a_network_of_the_original_code_answers_in_its_own_axes(pair, tmp_path):
+    """Its axes point to the left, downwards and to the front."""
+    original = Path(__file__).parent / "parity" / "small" / "torch-displacement.pt"
+    content = torch.load(original, weights_only=True)
+    content["model_state"]["flow.weight"].zero_()
+    content["model_state"]["flow.bias"] = torch.tensor([0.4, 0.8, 1.2])
+    torch.save(content, tmp_path / "original.pt")
+    found = register(*pair, model=tmp_path / "original.pt", iterations=0, device="cpu")
+    middle = tuple(n // 2 for n in found.grid.shape)
+    assert found.forward[middle] == pytest.approx((-0.4, 1.2, -0.8), abs=0.02)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_is_told(precision, pair, tmp_path):
+    save_checkpoint(Model(VxmNet(encoder=(2, 2), decoder=(2, 2))), tmp_path / "network.pt")
+    options = {"iterations": 0, "device": "cpu", "precision": precision}
+    found = register(*pair, model=tmp_path / "network.pt", **options)
+    assert found.summary()["Precision"] == precision
+    assert found.summary()["Device"] == "cpu"
+
+
+def test_too_little_memory_of_a_gpu_is_told_with_what_to_do(pair, monkeypatch):
+    def exhausted(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("vxmprep.morph.refine.refine", exhausted)
+    with pytest.raises(MemoryError, match=r"does not suffice .* choose --device cpu"):
+        register(*pair, iterations=10, device="cpu")

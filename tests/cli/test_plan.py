@@ -218,6 +218,27 @@ def test_a_model_file_that_is_none_is_refused_before_any_work(settings_of, tmp_p
         make_plan(settings_of(model=model))
 
 
+def test_a_network_for_planes_is_refused_before_any_work(settings_of, tmp_path):
+    save_checkpoint(Model(VxmNet((2, 2), (2, 2), dims=2)), tmp_path / "net.pt")
+    with pytest.raises(UsageError, match="a network for planes"):
+        make_plan(settings_of(model=tmp_path / "net.pt"))
+
+
+def test_precision_counts_for_what_is_done_only_where_it_was_asked_for(settings_of, tmp_path):
+    save_checkpoint(Model(VxmNet((2, 2), (2, 2))), tmp_path / "net.pt")
+
+    def told(**options) -> dict:
+        plan = make_plan(settings_of(**options))
+        graph = plan.graph(plan.pending)
+        register = graph.get_node("sub_01_wf.registration_wf.register")
+        assert register.inputs.precision == plan.compute.precision
+        return graph.get_node("sub_01_wf.save_register").inputs.common["Settings"]
+
+    assert "Precision" not in told(model=tmp_path / "net.pt")
+    assert told(model=tmp_path / "net.pt", precision="bfloat16")["Precision"] == "bfloat16"
+    assert "Precision" not in told(precision="bfloat16")
+
+
 def test_a_gpu_that_is_not_there_is_refused_before_any_work(settings_of):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
