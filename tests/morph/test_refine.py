@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 
 from vxmprep.morph.field import jacobian_determinant, resize, warp
-from vxmprep.morph.refine import refine, schedule, state_shape, to_image_grid
+from vxmprep.morph.refine import LOOK, Tuning, refine, schedule, state_shape, to_image_grid
 
 STRUCTURES = (2, 3, 4, 7, 8, 10, 11, 12, 13, 16, 17, 41, 42, 43, 46, 47, 49, 50, 51, 52, 53)
 
@@ -76,7 +76,9 @@ def test_refinement_recovers_a_field_that_is_known(pair):
     moving = fixed
     target = warp(fixed, known)
     brain = ndimage.binary_erosion((target > 0)[0, 0].numpy(), iterations=3)
-    field, _ = refine(moving, target, target > 0, iterations=(30, 30, 20))
+    field, _ = refine(
+        moving, target, target > 0, iterations=(30, 30, 20), tuning=Tuning(tolerance=-1)
+    )
     error = (to_image_grid(field, fixed.shape[2:]) - known).norm(dim=1)[0]
     assert float(error[torch.from_numpy(brain)].mean()) < 0.2
 
@@ -86,6 +88,63 @@ def test_refinement_gives_the_same_bits_twice(pair):
     first, _ = refine(moving, fixed, mask, iterations=(5, 3, 2))
     second, _ = refine(moving, fixed, mask, iterations=(5, 3, 2))
     assert torch.equal(first, second)
+
+
+@pytest.fixture(scope="module")
+def small_pair(small_brain):
+    """The small atlas bent by a few voxels, itself, and its mask."""
+    data = small_brain.get_fdata(dtype=np.float32)
+    fixed = torch.from_numpy(data / np.percentile(data[data > 0], 99.5)).clamp(0, 1)[None, None]
+    waves = [torch.linspace(0, 9, size).sin() for size in fixed.shape[2:]]
+    bent = 2 * torch.stack(torch.meshgrid(*waves, indexing="ij"))[None]
+    return warp(fixed, bent), fixed, fixed > 0
+
+
+def test_levels_of_an_aligned_pair_stop_after_the_first_look(small_pair):
+    _, fixed, mask = small_pair
+    field, what = refine(fixed, fixed, mask, iterations=(40, 40, 20))
+    assert what.iterations == (LOOK + 1,) * 3
+    assert field.abs().max() < 0.05
+
+
+def test_a_pair_that_gains_runs_on_and_never_beyond_its_bounds(small_pair):
+    _, freely = refine(*small_pair, iterations=(60, 60, 60))
+    assert all(LOOK + 1 < count < 60 for count in freely.iterations)
+    for bounds in ((5, 5, 5), (2, 0, 1)):
+        _, bounded = refine(*small_pair, iterations=bounds)
+        assert bounded.iterations == bounds
+
+
+def test_a_level_ends_where_its_gain_falls_below_the_tolerance(small_pair):
+    tolerance = 0.01
+    _, what = refine(*small_pair, iterations=(60, 60, 60), tuning=Tuning(tolerance=tolerance))
+    for values in what.similarity:
+        looked_at = np.array(values[::LOOK])
+        gains = np.diff(looked_at) / (1 - looked_at[:-1])
+        assert (gains[:-1] > LOOK * tolerance).all()
+        assert gains[-1] <= LOOK * tolerance
+
+
+def test_a_tolerance_below_zero_runs_all_iterations(small_pair):
+    _, what = refine(*small_pair, iterations=(12, 0, 0), tuning=Tuning(tolerance=-1))
+    assert what.iterations == (12, 0, 0)
+
+
+def test_stopping_costs_little_similarity_and_gives_the_same_bits_twice(small_pair):
+    (first, what), (second, again) = (refine(*small_pair) for _ in range(2))
+    assert torch.equal(first, second)
+    assert what.similarity == again.similarity
+    _, full = refine(*small_pair, tuning=Tuning(tolerance=-1))
+    assert sum(what.iterations) < sum(full.iterations)
+    assert what.similarity[2][-1] > full.similarity[2][-1] - 0.01
+
+
+def test_from_its_own_result_the_coarse_levels_stop_at_once(small_pair):
+    field, zero = refine(*small_pair)
+    _, good = refine(*small_pair, start=field)
+    assert good.iterations[0] < zero.iterations[0]
+    assert good.iterations[1] < zero.iterations[1]
+    assert good.similarity[2][-1] >= zero.similarity[2][-1] - 0.001
 
 
 def test_no_iterations_give_the_start_back(pair):

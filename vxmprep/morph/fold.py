@@ -20,6 +20,9 @@ LEAST = 0.1
 LEAST_MIRRORED = 0.02
 """The same for the determinant of the map with x and y mirrored."""
 
+PLANES = 32
+"""How many planes of the images' grid are looked at in one go; even."""
+
 
 @torch.no_grad()
 def unfold(
@@ -50,14 +53,13 @@ def unfold(
         Voxels of the images' grid that were too tight before the repair.
     """
     state, found = state.clone(), 0
-    window = tuple(slice(0, size) for size in state.shape[2:])
+    shape = state.shape[2:]
+    window = tuple(slice(0, size) for size in shape)
+    changed = torch.ones_like(state[:, :1], dtype=torch.bool)
     for attempt in range(rounds):
-        # Only what the last round changed can still be too tight.
         part = state[(..., *window)]
-        looked_at = mask[(..., *(slice(2 * w.start, 2 * w.stop - 1) for w in window))]
-        bad = (slack(to_image_grid(part, looked_at.shape[2:]), linear) < 0) & looked_at
-        # At a window's edge derivatives are one-sided; nothing changed there.
-        bad = functional.pad(bad[..., 2:-2, 2:-2, 2:-2], [2] * 6)
+        fine = (..., *(slice(2 * w.start, 2 * w.stop - 1) for w in window))
+        bad = _too_tight(part, (mask & _doubled(changed, mask.shape))[fine], linear)
         found = found or int(bad.sum())
         where = functional.max_pool3d(bad.to(state.dtype), 3, stride=2, padding=1)
         extra = [new - old for new, old in zip(part.shape[2:], where.shape[2:], strict=True)]
@@ -65,9 +67,41 @@ def unfold(
         if not where.any():
             break
         sigma = 0.6 + 0.2 * attempt
-        part.lerp_(gaussian(part, sigma), gaussian(where, 0.7))
-        window = _around(where > 0, window, state.shape[2:], margin=6 + round(4 * sigma))
+        weight = gaussian(where, 0.7)
+        part.lerp_(gaussian(part, sigma), weight)
+        changed = torch.zeros_like(changed)
+        changed[(..., *window)] = functional.max_pool3d(weight, 3, 1, 1) > 0
+        window = _around(where > 0, window, shape, margin=6 + round(4 * sigma))
     return state, found
+
+
+def _doubled(state: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Give each voxel of the images' grid what its nearest state voxel below has."""
+    for axis in (-3, -2, -1):
+        state = state.repeat_interleave(2, axis).narrow(axis, 0, shape[axis])
+    return state
+
+
+def _too_tight(
+    state: torch.Tensor, mask: torch.Tensor, linear: torch.Tensor | None
+) -> torch.Tensor:
+    """Mark the voxels of a mask, on the images' grid, where a determinant is below its limit.
+
+    The two outermost voxels, whose derivatives are one-sided, are left out.
+    """
+    bad = torch.zeros_like(mask)
+    inner = (..., slice(2, -2), slice(2, -2))
+    size = mask.shape[2]
+    for first in range(2, size - 2, PLANES):
+        last = min(first + PLANES, size - 2)
+        here = mask[:, :, first:last][inner]
+        if not here.any():
+            continue
+        part = state[:, :, first // 2 - 1 : last // 2 + 2]
+        dense = to_image_grid(part, (last - first + 4, *mask.shape[3:]))
+        tight = slack(dense, linear)[:, :, 2 : last - first + 2][inner] < 0
+        bad[:, :, first:last][inner] = tight & here
+    return bad
 
 
 def _around(
@@ -94,15 +128,20 @@ def slack(displacement: torch.Tensor, linear: torch.Tensor | None = None) -> tor
         determinant is that of the whole map, which is what users feed to ITK's filter.
     """
     rows = jacobian(displacement)
-    plain = _determinant(rows) - LEAST
+    determinant = _determinant(rows)
+    plain, volume = determinant - LEAST, 1.0
     if linear is not None:
+        volume = float(torch.linalg.det(linear))
         rows = [
             [sum(float(linear[i, k]) * rows[k][j] for k in range(3)) for j in range(3)]
             for i in range(3)
         ]
-    # The derivatives of the displacement along x and y change their sign: 1 + u' is 1 - u'.
-    (a, b, c), (d, e, f), (g, h, i) = rows
-    mirrored = _determinant([[2 - a, -b, c], [-d, 2 - e, f], [-g, -h, i]])
+    # The derivatives of the displacement along x and y change their sign, 1 + u' is 1 - u':
+    # |2 - a  -b  c|
+    # |-d  2 - e  f|, multiplied out
+    # |-g     -h  i|
+    (a, _, c), (_, e, f), (g, h, i) = rows
+    mirrored = volume * determinant + 2 * ((2 - a - e) * i + c * g + f * h)
     return torch.minimum(plain, mirrored - LEAST_MIRRORED)[:, None]
 
 

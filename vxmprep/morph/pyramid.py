@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from vxmprep.morph.field import resize
-from vxmprep.morph.smooth import along_axis, gaussian, gaussian_matrix
+from vxmprep.morph.smooth import along_axis, gaussian
 
 IMAGE_SIGMA = 1.0
 
@@ -37,7 +37,7 @@ def halve_mask(mask: torch.Tensor) -> torch.Tensor:
 
 def halve_field(displacement: torch.Tensor) -> torch.Tensor:
     """Bring a field ``(1, 3, X, Y, Z)`` to the coarser grid, in that grid's voxels."""
-    return restrict(displacement, 0) / 2
+    return restrict(displacement) / 2
 
 
 def to_image_grid(displacement: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -68,16 +68,19 @@ def to_image_grid(displacement: torch.Tensor, shape: Sequence[int]) -> torch.Ten
 
 def _interleave(coarse: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     """Voxels of the finer line: the coarser ones and the means of neighbours, in turn."""
-    count = coarse.shape[axis]
-    between = coarse.narrow(axis, 0, count - 1) + coarse.narrow(axis, 1, count - 1)
-    between *= 0.5
-    fine = coarse.new_empty(
-        [size if d == coarse.ndim + axis else n for d, n in enumerate(coarse.shape)]
-    )
-    lines = fine.movedim(axis, 0)
-    lines[0::2] = coarse.movedim(axis, 0)[: (size + 1) // 2]
-    lines[1::2] = between.movedim(axis, 0)[: size // 2]
+    fine = coarse.new_empty(_resized(coarse.shape, axis, size))
+    source, lines = coarse.movedim(axis, 0), fine.movedim(axis, 0)
+    lines[0::2] = source[: (size + 1) // 2]
+    between = lines[1::2]
+    torch.add(source[: size // 2], source[1 : size // 2 + 1], out=between).mul_(0.5)
     return fine
+
+
+def _resized(shape: Sequence[int], axis: int, size: int) -> list[int]:
+    """Give a shape with another size along one (negative) axis."""
+    shape = list(shape)
+    shape[axis] = size
+    return shape
 
 
 def to_state_grid(displacement: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -91,24 +94,32 @@ def to_state_grid(displacement: torch.Tensor, shape: Sequence[int]) -> torch.Ten
     return functional.pad(fine, pad, mode="replicate")[..., ::2, ::2, ::2] / 2
 
 
-def restrict(volume: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Average a volume ``(1, C, X, Y, Z)`` onto the coarser grid, then smooth it there.
+def restrict(volume: torch.Tensor) -> torch.Tensor:
+    """Average a volume ``(..., X, Y, Z)`` onto the coarser grid.
 
     The average is the transpose of linear interpolation, halved along each axis.
     """
-    for axis in (-3, -2, -1):
-        matrix = _restriction(volume.shape[axis], sigma, volume.dtype, volume.device)
-        volume = along_axis(matrix, volume, axis)
-    return volume
+    for axis in (-3, -2):
+        volume = _average(volume, axis)
+    matrix = _restriction(volume.shape[-1], volume.dtype, volume.device)
+    return along_axis(matrix, volume, -1)  # slices of a line's every second voxel are slow
+
+
+def _average(fine: torch.Tensor, axis: int) -> torch.Tensor:
+    """Average the lines along one axis: half a voxel and a quarter of each neighbour."""
+    size = fine.shape[axis]
+    coarse = fine.new_zeros(_resized(fine.shape, axis, size // 2 + 1))
+    lines, result = fine.movedim(axis, 0), coarse.movedim(axis, 0)
+    torch.mul(lines[0::2], 0.5, out=result[: (size + 1) // 2])
+    for first in (0, 1):
+        result[first : first + size // 2].add_(lines[1::2], alpha=0.25)
+    return coarse
 
 
 @functools.lru_cache(maxsize=64)
-def _restriction(
-    size: int, sigma: float, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """Restrict a line of `size` voxels, then smooth it: a matrix (size // 2 + 1, size)."""
+def _restriction(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Average a line of `size` voxels as a matrix (size // 2 + 1, size)."""
     count = size // 2 + 1
     distance = torch.arange(size)[None, :] - 2 * torch.arange(count)[:, None]
     average = (1 - distance.abs() / 2).clamp(min=0).to(dtype) / 2
-    average = average.to(device)
-    return gaussian_matrix(count, sigma, dtype, device) @ average if sigma > 0 else average
+    return average.to(device)
