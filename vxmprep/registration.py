@@ -41,6 +41,8 @@ class Registration:
     similarity : tuple of float
         Mean squared local correlation at the first and the last iteration of the finest level
         that ran; empty without refinement.
+    iterations : tuple of int
+        Iterations that the refinement ran at 4, 2 and 1 mm.
     repaired : int
         Voxels at which the refinement smoothed the field so that it does not fold.
     device, precision : str
@@ -53,6 +55,7 @@ class Registration:
     residual_p99: float
     residual_max: float
     similarity: tuple[float, ...]
+    iterations: tuple[int, ...]
     repaired: int
     device: str
     precision: str
@@ -61,6 +64,7 @@ class Registration:
         """Give the numbers for a JSON file."""
         return {
             "LocalCorrelation": [round(value, 4) for value in self.similarity],
+            "Iterations": list(self.iterations),
             "InverseResidualP99mm": round(self.residual_p99, 4),
             "InverseResidualMaxmm": round(self.residual_max, 4),
             "RepairedVoxels": self.repaired,
@@ -116,7 +120,7 @@ def register(
     model : path, optional
         Checkpoint of a VoxelMorph network; without one the refinement starts from zero.
     iterations : int
-        Iterations of the refinement over all its levels; 0 leaves the network's field alone.
+        Most iterations of the refinement over all its levels; 0 leaves the network's field alone.
     atlas_to_scan : (4, 4) array, optional
         The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
@@ -188,6 +192,7 @@ def _register(
         float(np.percentile(left, 99)),
         float(left.max()),
         (ran[-1][0], ran[-1][-1]) if ran else (),
+        what.iterations,
         what.repaired,
         compute.device,
         compute.precision,

@@ -274,7 +274,7 @@ def test_files_are_named_with_the_beginning_of_their_checksums():
     ("iterations", "counts"), [(100, "40, 40 and 20"), (200, "80, 80 and 40"), (1, "1, 1 and 1")]
 )
 def test_iterations_are_those_of_each_level(iterations, counts):
-    said = f"by {counts} Gauss-Newton iterations at resolutions of 4, 2 and 1 mm"
+    said = f"by at most {counts} Gauss-Newton iterations at resolutions of 4, 2 and 1 mm"
     assert said in body(replace(RUN, iterations=iterations))
 
 

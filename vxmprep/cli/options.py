@@ -172,8 +172,8 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         "--refine-iterations",
         type=count,
         metavar="N",
-        help="iterations of the instance-specific optimisation over its three resolutions, 0 = "
-        "off (default: "
+        help="most iterations of the instance-specific optimisation over its three resolutions, "
+        "which ends earlier where nothing is gained, 0 = off (default: "
         f"{DEFAULT_ITERATIONS})",
     )
     group.add_argument(

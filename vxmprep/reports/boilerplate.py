@@ -95,9 +95,10 @@ FROM_ZERO = (
 )
 REFINEMENT = (
     ": the squared local normalised cross-correlation in cubic windows of {window} voxels a side, "
-    "the similarity measure of VoxelMorph [@voxelmorph], was maximised by {counts} Gauss-Newton "
-    "iterations at resolutions of {spacings} mm. Each update was pooled over a Gaussian window "
-    "and composed with the displacement field, which was then smoothed with a Gaussian."
+    "the similarity measure of VoxelMorph [@voxelmorph], was maximised by at most {counts} "
+    "Gauss-Newton iterations at resolutions of {spacings} mm, fewer where it no longer rose. Each "
+    "update was pooled over a Gaussian window and composed with the displacement field, which was "
+    "then smoothed with a Gaussian."
 )
 FIELD = (
     "The field was smoothed locally where it was close to folding (Jacobian determinant below "
