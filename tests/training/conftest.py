@@ -58,7 +58,8 @@ class Brains:
 def deformed(image: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     noise = np.random.default_rng(seed).standard_normal((1, 3, *image.shape))
     field = ndimage.gaussian_filter(noise, [0, 0, 4, 4, 4])
-    field = torch.from_numpy(1.5 * field / np.abs(field).max()).float()
+    field = 0.8 * field / np.abs(field).max() + np.reshape([1.2, -1.2, 0.6], (3, 1, 1, 1))
+    field = torch.from_numpy(field).float()
     moved = warp(torch.from_numpy(image).float()[None, None], field)[0, 0].numpy()
     kept = warp_labels(torch.from_numpy(labels.astype(np.int32))[None, None], field)[0, 0].numpy()
     return np.rint(moved).astype(np.uint8), kept.astype(np.int16)

@@ -164,7 +164,7 @@ def _read_index(folder: Path) -> dict | None:
 def _open(folder: Path, found: dict) -> Cohort:
     labelled = LABELS in found["sizes"]
     return Cohort(
-        tuple(Entry(**entry) for entry in found["entries"]),
+        tuple(_entry(entry) for entry in found["entries"]),
         tuple(found["shape"]),
         found["left_out"],
         found["without_labels"],
@@ -172,6 +172,10 @@ def _open(folder: Path, found: dict) -> Cohort:
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS, mmap_mode="r") if labelled else None,
     )
+
+
+def _entry(found: dict) -> Entry:
+    return Entry(**{**found, "structures": tuple(found["structures"])})
 
 
 def _report(cohort: Cohort, tell: Callable[[str], None]) -> None:

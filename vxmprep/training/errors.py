@@ -6,7 +6,17 @@ class TrainingError(ValueError):
 
 
 class Interrupted(Exception):
-    """A signal asked the training to stop; its state has been written."""
+    """A signal asked the training to stop; its state has been written.
+
+    Attributes
+    ----------
+    signal, iteration
+        Number of the signal, and how many iterations are done.
+    """
+
+    def __init__(self, signal: int, iteration: int) -> None:
+        super().__init__(f"interrupted after {iteration} iterations")
+        self.signal, self.iteration = signal, iteration
 
 
 class Diverged(Exception):

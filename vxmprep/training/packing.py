@@ -9,7 +9,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import ImageError
 from vxmprep.training.errors import TrainingError
-from vxmprep.training.volumes import coarse_shape, read_image, read_labels
+from vxmprep.training.volumes import coarse_shape, present, read_image, read_labels
 
 FORMAT = "vxmprep cohort 1"
 IMAGES, LABELS, INDEX = "images.npy", "labels.npy", "cohort.json"
@@ -52,7 +52,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Entry:
-    """One scan of a packed cohort: its place in the files, and their checksums (CRC-32)."""
+    """One scan of a packed cohort: checksums (CRC-32), place and structures of its labels."""
 
     name: str
     participant: str
@@ -60,6 +60,7 @@ class Entry:
     image_checksum: int
     labels_row: int | None = None
     labels_checksum: int | None = None
+    structures: tuple[int, ...] = ()
 
 
 def pack(scans: Sequence[Scan], grid: Grid, folder: Path, voxel_size: int, wanted: dict) -> None:
@@ -134,15 +135,15 @@ class _Writer:
             self.left_out[scan.name] = str(error)
             return
         labels = self._labels(scan, grid, voxel_size)
-        row = None if labels is None else self.labelled
-        checksum = None if labels is None else zlib.crc32(labels)
+        entry = Entry(scan.name, scan.participant, scan.site, zlib.crc32(image))
         self.images.write(image)
         if labels is not None:
             self.labels.write(labels)
+            row, found = self.labelled, present(labels)
+            checksum = zlib.crc32(labels)
+            entry = replace(entry, labels_row=row, labels_checksum=checksum, structures=found)
             self.labelled += 1
-        self.entries.append(
-            Entry(scan.name, scan.participant, scan.site, zlib.crc32(image), row, checksum)
-        )
+        self.entries.append(entry)
 
     def _labels(self, scan: Scan, grid: Grid, voxel_size: int) -> np.ndarray | None:
         try:

@@ -86,6 +86,12 @@ def read_labels(path: Path, grid: Grid, voxel_size: int = 1) -> np.ndarray:
     return np.ascontiguousarray(data[step, step, step].astype(np.int16))
 
 
+def present(labels: np.ndarray) -> tuple[int, ...]:
+    """Labels other than 0 that a label map holds, ascending."""
+    counts = np.bincount(labels.ravel())
+    return tuple((np.flatnonzero(counts[1:]) + 1).tolist())
+
+
 def coarse_shape(grid: Grid, voxel_size: int) -> tuple[int, ...]:
     """Shape of volumes read from a grid at a voxel size."""
     return tuple(-(-size // voxel_size) for size in grid.shape)

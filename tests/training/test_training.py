@@ -1,0 +1,284 @@
+"""Trainings from their configuration to their model."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vxmprep.evaluation.overlap import overlaps
+from vxmprep.morph.checkpoint import load_checkpoint
+from vxmprep.morph.predict import predict
+from vxmprep.spatial.files import checksum
+from vxmprep.spatial.images import load
+from vxmprep.training import __main__ as command
+from vxmprep.training.config import read_config
+from vxmprep.training.errors import Diverged, Interrupted, TrainingError
+from vxmprep.training.objective import Objective
+from vxmprep.training.record import read_table
+from vxmprep.training.run import run
+
+TINY = {
+    "features": [[4, 8], [8, 8, 4]],
+    "learning_rate": 1e-3,
+    "iterations": 6,
+    "validate_every": 3,
+    "checkpoint_every": 2,
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 1,
+    "structures": [2, 3, 4, 10, 41, 42, 43, 49],
+}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["network"]
+
+
+def done(folder: Path) -> int:
+    return torch.load(folder / "last.ckpt", weights_only=True)["progress"]["iteration"]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def train(path: Path, tell=print) -> Path:
+    return run(read_config(path), tell)
+
+
+@pytest.fixture(scope="module")
+def trained(brains, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A training long enough to learn, with segmentations."""
+    folder = tmp_path_factory.mktemp("models") / "first"
+    settings = {**TINY, "iterations": 60, "learning_rate": 1e-2, "validate_every": 20}
+    extra = 'licence = "CC0"'
+    told = []
+    train(brains.toml(folder, extra=extra, segmentation_weight=0.1, **settings), told.append)
+    return folder, told
+
+
+def test_the_loss_falls_and_overlap_rises(trained):
+    folder, _ = trained
+    loss = read_table(folder / "iterations.csv")["loss"]
+    assert len(loss) == 60
+    assert np.mean(loss[-8:]) < np.mean(loss[:8]) - 0.02
+    validation = read_table(folder / "validations.csv")
+    assert validation["iteration"] == [0, 20, 40, 60]
+    assert max(validation["dice"]) > validation["dice"][0] + 0.005
+    assert max(validation["ncc"]) > validation["ncc"][0] + 0.02
+
+
+def test_parts_add_up_to_the_loss(trained):
+    found = read_table(trained[0] / "iterations.csv")
+    parts = np.sum([found[name] for name in ("similarity", "smoothness", "segmentation")], axis=0)
+    np.testing.assert_allclose(parts, found["loss"], rtol=1e-4)
+    assert min(found["segmentation"]) > 0
+
+
+def test_dice_before_training_is_that_of_the_affine_alignment(trained, brains):
+    folder, _ = trained
+    split = json.loads((folder / "split.json").read_text())
+    names = {scan.participant: scan for scan in brains.scans}
+    fixed = np.asarray(load(brains.labels, np.int32).dataobj)
+    means = []
+    for person in split["validation"]:
+        moving = np.asarray(load(names[person].labels, np.int32).dataobj)
+        kept = json.loads((folder / "card.json").read_text())
+        structures = [int(k) for k in kept["measured"]["validation"]["model"][0]["dice"]]
+        found = overlaps(fixed, moving)
+        means.append(np.mean([found[k].dice for k in structures]))
+    measured = read_table(folder / "validations.csv")["dice"][0]
+    assert measured == pytest.approx(np.mean(means), abs=1e-4)
+
+
+def test_the_model_loads_and_registers_as_it_was_measured(trained, brains):
+    folder, _ = trained
+    model = load_checkpoint(folder / "model.pt")
+    card = json.loads((folder / "card.json").read_text())
+    assert card["checksum"] == checksum(folder / "model.pt")
+    assert model.description["training"]["segmentation_weight"] == 0.1
+    assert model.description["iteration"] == card["iteration"] > 0
+    measured = card["measured"]["test"]["model"][0]
+    scan = next(scan for scan in brains.scans if scan.name == measured["moving"])
+    images = [
+        torch.from_numpy(np.asarray(load(path).dataobj) / 255)[None, None]
+        for path in (scan.image, brains.image)
+    ]
+    from vxmprep.morph.field import warp
+    from vxmprep.morph.losses import local_ncc
+
+    warped = warp(images[0], predict(model, *images))
+    assert float(local_ncc(images[1], warped)) == pytest.approx(measured["ncc"], abs=1e-4)
+
+
+def test_the_card_tells_what_a_user_of_the_model_must_know(trained):
+    folder, _ = trained
+    card = (folder / "README.md").read_text()
+    for said in (
+        "# first",
+        "Licence of the scans: CC0",
+        "| train | 6 | 6 | 6 |",
+        "| validation | Dice |",
+        "| segmentation_weight | 0.1 |",
+        "| torch | ",
+        "Cerebral-White-Matter",
+        "0 scans were left out.",
+    ):
+        assert said in card
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_user_is_told_what_happens(trained):
+    _, told = trained
+    text = "\n".join(told)
+    for said in (
+        "cohort: 8 scans",
+        "split: train 6",
+        "less if these",
+        "validation after 0",
+        "waited for",
+    ):
+        assert said in text
+
+
+def test_a_finished_training_is_not_done_again_but_can_be_prolonged(brains, tmp_path):
+    path = brains.toml(tmp_path / "m", **TINY)
+    train(path)
+    before = (tmp_path / "m" / "last.ckpt").stat().st_mtime_ns
+    train(path)
+    assert (tmp_path / "m" / "last.ckpt").stat().st_mtime_ns == before
+    train(brains.toml(tmp_path / "m", **{**TINY, "iterations": 8}))
+    train(brains.toml(tmp_path / "whole", **{**TINY, "iterations": 8}))
+    assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
+
+
+def test_killed_and_resumed_gives_the_weights_of_never_stopped(brains, tmp_path):
+    settings = {**TINY, "iterations": 30, "checkpoint_every": 4, "validate_every": 10}
+    settings |= {"augmentation": 0.5, "pairs": "subjects", "segmentation_weight": 0.1}
+    path = brains.toml(tmp_path / "killed", **settings)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vxmprep.training", path],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    last = tmp_path / "killed" / "last.ckpt"
+    limit = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 0 < done(last.parent) < 30
+    train(path)
+    train(brains.toml(tmp_path / "whole", **settings))
+    assert same_weights(last, tmp_path / "whole" / "last.ckpt")
+    tables = [
+        [row[:4] for row in csv.reader((tmp_path / name / "iterations.csv").open())]
+        for name in ("killed", "whole")
+    ]
+    assert tables[0] == tables[1]
+
+
+def test_a_signal_stops_it_with_its_state_written(brains, tmp_path):
+    def tell(message: str) -> None:
+        if message.startswith("validation after 3"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    path = brains.toml(tmp_path / "m", **TINY)
+    with pytest.raises(Interrupted) as caught:
+        train(path, tell)
+    assert (caught.value.signal, caught.value.iteration) == (signal.SIGTERM, 3)
+    train(path)
+    train(brains.toml(tmp_path / "whole", **TINY))
+    assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
+
+
+def test_two_processes_learn_as_one_with_the_whole_batch(brains, tmp_path):
+    settings = {**TINY, "iterations": 3, "batch_size": 2, "segmentation_weight": 0.1}
+    two = brains.toml(tmp_path / "two", devices=2, **settings)
+    subprocess.run([sys.executable, "-m", "vxmprep.training", two], check=True, timeout=200)
+    train(brains.toml(tmp_path / "one", **settings))
+    moments = []
+    for name in ("one", "two"):
+        state = torch.load(tmp_path / name / "last.ckpt", weights_only=True)
+        moments.append([each["exp_avg"] for each in state["optimizer"]["state"].values()])
+    for one, other in zip(*moments, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
+
+
+def test_divergence_ends_it_with_the_best_network(brains, tmp_path, monkeypatch):
+    original, count = Objective.__call__, []
+
+    def spoiled(self, network, batch):
+        losses = original(self, network, batch)
+        count.append(1)
+        spoil = float("nan") if len(count) > 3 + 4 else 1.0  # three are for the estimate of time
+        return replace(losses, similarity=losses.similarity * spoil)
+
+    monkeypatch.setattr(Objective, "__call__", spoiled)
+    with pytest.raises(Diverged, match="iteration 5: the loss is no longer finite"):
+        train(brains.toml(tmp_path / "m", **TINY))
+    assert done(tmp_path / "m") == 4
+    assert all(weight.isfinite().all() for weight in weights(tmp_path / "m/last.ckpt").values())
+    load_checkpoint(tmp_path / "m" / "model.pt")
+
+
+def test_a_plateau_ends_it(brains, tmp_path, told):
+    settings = {**TINY, "iterations": 50, "learning_rate": 1e-12, "patience": 2}
+    train(brains.toml(tmp_path / "m", **settings), told)
+    assert (
+        torch.load(tmp_path / "m" / "last.ckpt", weights_only=True)["progress"]["iteration"] == 6
+    )
+    assert "ended by plateau" in told.text
+
+
+def test_a_folder_of_other_settings_is_refused_with_what_differs(brains, tmp_path, refused):
+    train(brains.toml(tmp_path / "m", **TINY))
+    other = brains.toml(tmp_path / "m", **{**TINY, "learning_rate": 1e-2})
+    message = refused(TrainingError, train, other)
+    assert "learning_rate was 0.001, is 0.01" in message
+    fewer = brains.toml(tmp_path / "m", brains.scans[:5], **TINY)
+    assert "cohort was" in refused(TrainingError, train, fewer)
+    again = brains.toml(tmp_path / "m", extra="resume = false", **TINY)
+    assert "resume it, or choose another name" in refused(TrainingError, train, again)
+
+
+def test_one_scan_is_trained_and_validated_on(brains, tmp_path, told):
+    train(brains.toml(tmp_path / "m", brains.scans[:1], **TINY), told)
+    assert "only participant" in told.text
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "| validation | 1 | 1 | 1 |" in card
+
+
+def test_without_labels_the_loss_is_what_counts(brains, tmp_path):
+    scans = [replace(scan, labels=None) for scan in brains.scans]
+    settings = {**TINY, "image_loss": "mse", "integration_steps": 0, "field_resolution": "full"}
+    train(brains.toml(tmp_path / "m", scans, **settings))
+    table = (tmp_path / "m" / "validations.csv").read_text()
+    assert ",nan," in table
+    assert "Dice" not in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_segmentations_that_nobody_has_are_refused(brains, tmp_path, refused):
+    scans = [replace(scan, labels=None) for scan in brains.scans]
+    path = brains.toml(tmp_path / "m", scans, **{**TINY, "segmentation_weight": 0.01})
+    assert "give labels" in refused(TrainingError, train, path)
+
+
+def test_a_configuration_that_is_wrong_is_one_line_and_code_2(brains, tmp_path, capsys):
+    path = brains.toml(tmp_path / "m", **{**TINY, "lambda": 1})
+    assert command.main([str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "unknown setting 'lambda'" in said
+    assert command.main([str(tmp_path / "absent.toml")]) == 2
+    assert command.main([]) == 2

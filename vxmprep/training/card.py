@@ -1,0 +1,199 @@
+"""The card of a model: what it was trained on and with, and how good it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+import vxmprep
+from vxmprep.evaluation.labels import name_of
+from vxmprep.spatial.files import replacing
+from vxmprep.training.folder import ModelFolder
+from vxmprep.training.report import as_time
+from vxmprep.training.state import Progress
+from vxmprep.training.validation import Validation
+
+PACKAGES = ("torch", "lightning-fabric", "numpy", "nibabel")
+
+MEASURES = {"dice": "Dice", "ncc": "local NCC", "folding": "folding, % of brain"}
+
+NO_LICENCE = (
+    "The licence of the scans was not given: find out what it allows before you pass the model on."
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says.
+
+    Attributes
+    ----------
+    name
+        Of the model.
+    description
+        What the checkpoint itself tells: settings, atlas, data, versions.
+    checksum
+        SHA-256 of the checkpoint.
+    ended
+        What ended the training.
+    progress
+        How long it was trained, and its best validation.
+    counts
+        Participants, scans and labelled scans of each part of the split.
+    left_out
+        Why scans were not used, by name.
+    structures
+        Labels that Dice is over.
+    licence
+        Of the scans.
+    measured
+        Affine alone, and the model, on the parts that did not train.
+    """
+
+    name: str
+    description: Mapping[str, Any]
+    checksum: str
+    ended: str
+    progress: Progress
+    counts: Mapping[str, Mapping[str, int]]
+    left_out: Mapping[str, str]
+    structures: tuple[int, ...]
+    licence: str | None
+    measured: Mapping[str, tuple[Validation, Validation]]
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of what a model is trained with."""
+    found = {"vxmprep": vxmprep.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def write_card(folder: ModelFolder, card: Card) -> None:
+    """Write a card as Markdown, and as JSON with the results of each pair."""
+    content = {
+        "name": card.name,
+        "checksum": card.checksum,
+        **card.description,
+        "ended": card.ended,
+        "progress": asdict(card.progress),
+        "split": card.counts,
+        "left_out": dict(card.left_out),
+        "licence_of_the_scans": card.licence,
+        "measured": {
+            part: {"affine": _pairs(before), "model": _pairs(after)}
+            for part, (before, after) in card.measured.items()
+        },
+    }
+    with replacing(folder.card_data) as temporary:
+        text = json.dumps(_finite(content), indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    with replacing(folder.card) as temporary:
+        temporary.write_text(_markdown(card), encoding="utf-8")
+
+
+def _pairs(found: Validation) -> list[dict]:
+    return [asdict(pair) for pair in found.pairs]
+
+
+def _finite(value: Any) -> Any:
+    """Put None where JSON has no number."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _markdown(card: Card) -> str:
+    progress, atlas = card.progress, card.description["atlas"]
+    sections = [
+        f"# {card.name}",
+        "A VoxelMorph network that registers T1-weighted brains, affinely aligned to the atlas "
+        f"{atlas['name']}, trained with vxmprep. Use it with `--model`.",
+        f"Trained for {progress.iteration} iterations in {as_time(progress.seconds)}; ended by "
+        f"{card.ended}. The network is that of iteration {card.description['iteration']}, the "
+        f"best on the validation's pairs. SHA-256 of `model.pt`: `{card.checksum}`.",
+        "## Data",
+        _table(["part", *next(iter(card.counts.values()))], _count_rows(card)),
+        f"{len(card.left_out)} scans were left out."
+        + "".join(f"\n- {name}: {reason}" for name, reason in card.left_out.items()),
+        f"Licence of the scans: {card.licence}" if card.licence else NO_LICENCE,
+        "## Results",
+        *_results(card),
+        "![Curves of the training](curves.png)",
+        "## Settings",
+        _table(["setting", "value"], [[n, v] for n, v in card.description["training"].items()]),
+        "## Versions",
+        _table(["package", "version"], [[n, v] for n, v in card.description["versions"].items()]),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _count_rows(card: Card) -> list[list]:
+    return [[part, *counts.values()] for part, counts in card.counts.items()]
+
+
+def _results(card: Card) -> list[str]:
+    """Tables of the means over pairs, and of the structures."""
+    rows = [
+        [part, name, _spread(before, measure), _spread(after, measure)]
+        for part, (before, after) in card.measured.items()
+        for measure, name in MEASURES.items()
+        if _values(after, measure)
+    ]
+    found = [
+        "Means over scans and their standard deviation, on the training's grid; the affine column "
+        "is the alignment that the network is given.",
+        _table(["part", "measure", "affine", "model"], rows),
+    ]
+    structures = [
+        [label, name_of(label), *(_of_structure(side, label) for side in sides)]
+        for label in card.structures
+        if (sides := _last(card)) and _of_structure(sides[1], label) != "n/a"
+    ]
+    if structures:
+        part = list(card.measured)[-1]
+        found += [
+            f"Dice of each structure, {part}:",
+            _table(["label", "structure", "affine", "model"], structures),
+        ]
+    return found
+
+
+def _last(card: Card) -> tuple[Validation, Validation] | None:
+    """Give the part that the network had the least to do with."""
+    return list(card.measured.values())[-1] if card.measured else None
+
+
+def _values(found: Validation, measure: str) -> list[float]:
+    if measure == "dice":
+        return [float(np.mean(list(pair.dice.values()))) for pair in found.pairs if pair.dice]
+    return [getattr(pair, measure) for pair in found.pairs]
+
+
+def _spread(found: Validation, measure: str) -> str:
+    values = _values(found, measure)
+    deviation = f" ({np.std(values, ddof=1):.4f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{deviation}"
+
+
+def _of_structure(found: Validation, label: int) -> str:
+    values = [pair.dice[label] for pair in found.pairs if label in pair.dice]
+    return f"{np.mean(values):.4f}" if values else "n/a"
+
+
+def _table(head: list[str], rows: list[list]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

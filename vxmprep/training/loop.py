@@ -1,0 +1,262 @@
+"""The training loop: iterations, checkpoints, validations, and the ways that it ends."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from vxmprep.morph.network import VxmNet
+from vxmprep.training.data import Batch, TrainingData
+from vxmprep.training.errors import Diverged, Interrupted
+from vxmprep.training.folder import ModelFolder
+from vxmprep.training.loader import Prefetcher
+from vxmprep.training.logs import Logs
+from vxmprep.training.objective import Losses, Objective
+from vxmprep.training.pairs import Pair, PairSampler
+from vxmprep.training.report import PARTS, Reporter, as_time
+from vxmprep.training.settings import TrainingSettings
+from vxmprep.training.signals import StopRequest
+from vxmprep.training.state import Progress, load_state, save_state
+from vxmprep.training.validation import Validation, validate
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+IMPROVEMENT = 1e-4
+"""By how much a score is higher at least where it counts as higher."""
+
+TIMED = 2
+"""Iterations that are timed before the training begins, after one that is not."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained on, with what, and in which precision the convolutions are."""
+
+    settings: TrainingSettings
+    data: TrainingData
+    sampler: PairSampler
+    validation: tuple[Pair, ...]
+    dtype: torch.dtype
+
+
+class Trainer:
+    """Trains a network, from where its folder says that it stands.
+
+    Parameters
+    ----------
+    task
+        What is trained.
+    folder
+        Where states and tables are kept.
+    fabric
+        The devices, launched.
+    tell
+        Takes messages for the user.
+    request
+        Whether a signal asks to stop.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        folder: ModelFolder,
+        fabric: Fabric,
+        tell: Callable[[str], None],
+        request: StopRequest,
+    ) -> None:
+        self.task, self.folder, self.fabric = task, folder, fabric
+        self.tell, self.request = tell, request
+        self.settings = task.settings
+        self.network = make_network(task.settings)
+        self.module = fabric.setup_module(self.network)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1.0)
+        self.objective = Objective(task.settings, self.network.integrate, task.dtype)
+        self.progress = Progress()
+        if folder.last.exists():
+            self.progress = load_state(folder.last, self.network, self.optimizer)
+        self.local = task.settings.batch_size // fabric.world_size
+        self.logs: Logs | None = None
+
+    def run(self) -> str:
+        """Train until iterations or patience are used up, and say which.
+
+        Raises
+        ------
+        Interrupted
+            If a signal asked to stop; the state is written.
+        Diverged
+            If loss or gradient stopped being finite; the state before is written.
+        """
+        ended = self._ended()
+        if ended:
+            return ended
+        first = self.progress.iteration
+        self._estimate()
+        reporter = Reporter(self.settings.iterations, self.tell)
+        if self.fabric.is_global_zero:
+            self.logs = Logs(self.folder, first)
+        try:
+            if first == 0:
+                self._validate()
+            with Prefetcher(self._read, first, self.settings.iterations) as batches:
+                self._iterate(batches, reporter)
+        finally:
+            if self.logs:
+                self.logs.close()
+        self._tell_waiting()
+        return self._ended() or "iterations"
+
+    def _iterate(self, batches: Prefetcher, reporter: Reporter) -> None:
+        settings, progress = self.settings, self.progress
+        begin = time.perf_counter()
+        for iteration, batch in batches:
+            values = self._step(iteration, batch)
+            progress.iteration = iteration + 1
+            now = time.perf_counter()
+            seconds, begin = now - begin, now
+            progress.seconds += seconds
+            progress.waited += batches.waited
+            if self.fabric.is_global_zero:
+                reporter.step(progress.iteration, values, seconds)
+                row = {**values, "seconds": seconds, "waited": batches.waited}
+                self.logs.iteration(progress.iteration, row)
+            last = progress.iteration == settings.iterations
+            validated = last or progress.iteration % settings.validate_every == 0
+            if validated:
+                self._validate()
+            stop = self._asked_to_stop()
+            if validated or stop or progress.iteration % settings.checkpoint_every == 0:
+                self._save()
+            if stop:
+                raise Interrupted(stop, progress.iteration)
+            if self._ended():
+                return
+            begin = time.perf_counter() if validated else begin
+
+    def _step(self, iteration: int, batch: Batch) -> dict[str, float]:
+        """Change the weights by one batch; give the parts of the loss, of all devices."""
+        rate = self.settings.learning_rate_at(iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses, norm = self._gradient(batch)
+        parts = torch.stack([getattr(losses, part).detach() for part in PARTS])
+        if self.fabric.world_size > 1:
+            parts = self.fabric.all_reduce(parts, reduce_op="mean")
+        *values, norm = torch.cat([parts, norm[None]]).tolist()
+        if not math.isfinite(sum(values) + norm):
+            self._save()
+            raise Diverged(self._diverged(batch, values, norm))
+        self.optimizer.step()
+        named = dict(zip(PARTS, values, strict=True))
+        return {"loss": sum(values), **named, "gradient": norm, "learning_rate": rate}
+
+    def _gradient(self, batch: Batch) -> tuple[Losses, torch.Tensor]:
+        """Compute losses, the weights' gradients, and their norm over all weights."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self.objective(self.module, batch.to(self.fabric.device))
+        self.fabric.backward(losses.total)
+        norms = [torch.linalg.vector_norm(weight.grad) for weight in self.network.parameters()]
+        return losses, torch.linalg.vector_norm(torch.stack(norms))
+
+    def _read(self, iteration: int) -> Batch:
+        """Read this process's part of an iteration's batch."""
+        first = iteration * self.settings.batch_size + self.fabric.global_rank * self.local
+        numbers = range(first, first + self.local)
+        pairs = [(number, self.task.sampler(number)) for number in numbers]
+        labels = self.settings.segmentation_weight > 0
+        batch = self.task.data.batch(pairs, labels=labels)
+        return batch.pinned() if self.fabric.device.type == "cuda" else batch
+
+    def _estimate(self) -> None:
+        """Say how long it will take at most; weights and states stay as they are."""
+        batch = self._read(self.progress.iteration)
+        times = []
+        for _ in range(1 + TIMED):
+            begin = time.perf_counter()
+            _, norm = self._gradient(batch)
+            float(norm)  # waits for the device
+            times.append(time.perf_counter() - begin)
+        self.optimizer.zero_grad(set_to_none=True)
+        each = min(times[1:])
+        left = self.settings.iterations - self.progress.iteration
+        self.tell(
+            f"{left} iterations of {each:.2f} s: {as_time(left * each)} and the validations, "
+            "less if these stop improving"
+        )
+
+    def _validate(self) -> None:
+        """Measure the network, and keep it if it is the best one."""
+        progress, score = self.progress, 0.0
+        if self.fabric.is_global_zero:
+            found = self._measure()
+            self.logs.validation(progress.iteration, found.summary())
+            self.tell(self._validated(found))
+            score = found.score
+        if self.fabric.world_size > 1:
+            score = self.fabric.broadcast(score)
+        if score > progress.best + IMPROVEMENT or progress.iteration == 0:
+            progress.best, progress.best_iteration, progress.stale = score, progress.iteration, 0
+            self._save(best=True)
+        else:
+            progress.stale += 1
+
+    def _measure(self) -> Validation:
+        task = self.task
+        return validate(self.network, task.data, task.validation, task.settings, task.dtype)
+
+    def _validated(self, found: Validation) -> str:
+        values = found.summary()
+        dice = "" if math.isnan(values["dice"]) else f"Dice {values['dice']:.4f}, "
+        return (
+            f"validation after {self.progress.iteration} iterations: {dice}NCC "
+            f"{values['ncc']:.4f}, loss {values['loss']:.4f}, folding {values['folding']:.3f} %"
+        )
+
+    def _save(self, *, best: bool = False) -> None:
+        if self.fabric.is_global_zero:
+            if self.logs:
+                self.logs.flush()
+            path = self.folder.best if best else self.folder.last
+            save_state(path, self.progress, self.network, self.optimizer)
+
+    def _asked_to_stop(self) -> int:
+        """Give the signal that asked any of the processes to stop, or 0."""
+        if self.fabric.world_size == 1:
+            return self.request.signal
+        asked = torch.tensor(self.request.signal, device=self.fabric.device)
+        return int(self.fabric.all_gather(asked).max())
+
+    def _ended(self) -> str | None:
+        if self.progress.iteration >= self.settings.iterations:
+            return "iterations"
+        return "plateau" if self.progress.stale >= self.settings.patience else None
+
+    def _diverged(self, batch: Batch, values: list[float], norm: float) -> str:
+        parts = ", ".join(f"{n} {v:g}" for n, v in zip(PARTS, values, strict=True))
+        pairs = ", ".join(" to ".join(names) for names in batch.names)
+        best = self.progress.best_iteration
+        return (
+            f"iteration {self.progress.iteration + 1}: the loss is no longer finite ({parts}, "
+            f"gradient {norm:g}; {pairs}). The network before it is in {self.folder.last.name}, "
+            f"the best one, of iteration {best}, is the model. Lower learning_rate, or use "
+            "precision = 'float32', under another name"
+        )
+
+    def _tell_waiting(self) -> None:
+        share = self.progress.waited / max(self.progress.seconds, 1e-9)
+        self.tell(f"waited for data {share:.1%} of the time")
+
+
+def make_network(settings: TrainingSettings) -> VxmNet:
+    """Make the network of some settings; the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        encoder, decoder = settings.encoder_decoder()
+        half = settings.field_resolution == "half"
+        return VxmNet(encoder, decoder, steps=settings.integration_steps, half_resolution=half)

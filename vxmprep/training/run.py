@@ -1,0 +1,221 @@
+"""A training from its configuration to its model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from vxmprep.morph.checkpoint import save_checkpoint
+from vxmprep.morph.compute import choose_compute
+from vxmprep.morph.frame import Frame
+from vxmprep.morph.model import Model
+from vxmprep.spatial.files import checksum
+from vxmprep.training.card import Card, versions, write_card
+from vxmprep.training.cohort import open_cohort
+from vxmprep.training.config import Config
+from vxmprep.training.curves import draw_curves
+from vxmprep.training.data import Atlas, TrainingData, read_atlas
+from vxmprep.training.devices import make_fabric, set_threads, zero_first
+from vxmprep.training.errors import Diverged
+from vxmprep.training.folder import ModelFolder
+from vxmprep.training.loop import Task, Trainer, make_network
+from vxmprep.training.pairs import PairSampler, validation_pairs
+from vxmprep.training.signals import stop_requests
+from vxmprep.training.split import PARTS, make_split, read_split
+from vxmprep.training.state import Progress, load_state
+from vxmprep.training.validation import Validation, validate
+from vxmprep.training.volumes import read_grid
+
+Tell = Callable[[str], None]
+
+
+def run(config: Config, tell: Tell = print) -> Path:
+    """Train what a configuration says, or go on with it, and write the model and its card.
+
+    Parameters
+    ----------
+    config
+        What to train.
+    tell
+        Takes messages for the user.
+
+    Returns
+    -------
+    Path
+        The model's file, for `vxmprep.morph.checkpoint.load_checkpoint`.
+
+    Raises
+    ------
+    TrainingError, ImageError
+        If input or settings cannot be used.
+    Interrupted
+        If a signal asked to stop; the same call goes on.
+    Diverged
+        If the loss is no longer finite; the best network until then has been made the model.
+    """
+    settings = config.settings
+    set_threads(settings.threads)
+    compute = choose_compute(settings.device, settings.precision)
+    fabric = make_fabric(settings, compute.device)
+    fabric.launch()
+    tell = tell if fabric.is_global_zero else _silent
+    folder = ModelFolder(config.folder)
+    with contextlib.ExitStack() as stack:
+        request = stack.enter_context(stop_requests())
+        if fabric.is_global_zero:
+            stack.enter_context(folder.locked())
+        job = zero_first(fabric, lambda: _Job(config, folder, tell))
+        tell(compute.reason)
+        trainer = Trainer(job.task(compute.dtype), folder, fabric, tell, request)
+        try:
+            ended = trainer.run()
+        except Diverged as error:
+            ended = f"divergence: {error}"
+        if fabric.is_global_zero:
+            job.finish(ended, compute.dtype, fabric.device)
+        if ended.startswith("divergence"):
+            raise Diverged(ended)
+    return folder.model
+
+
+class _Job:
+    """What a configuration names, read and checked; the folder is its own from here on."""
+
+    def __init__(self, config: Config, folder: ModelFolder, tell: Tell) -> None:
+        self.config, self.folder, self.tell = config, folder, tell
+        settings = config.settings
+        grid = read_grid(config.atlas.image)
+        self.atlas = read_atlas(config.atlas, grid, settings.voxel_size)
+        self.cohort = open_cohort(
+            config.scans, grid, config.cohort, voxel_size=settings.voxel_size, tell=tell
+        )
+        self.data = TrainingData(self.cohort, self.atlas, settings)
+        entries = self.cohort.entries
+        if config.split is None:
+            self.split = make_split(entries, settings.seed, tell=tell)
+        else:
+            self.split = read_split(config.split, entries, tell=tell)
+        self.indices = {part: self.split.indices(part, entries) for part in PARTS}
+        tell(
+            "split: "
+            + ", ".join(
+                f"{part} {len(getattr(self.split, part))} participants, {len(found)} scans"
+                for part, found in self.indices.items()
+            )
+        )
+        train = self.indices["train"]
+        self.sampler = PairSampler(entries, train, settings.pairs, settings.seed)
+        if settings.segmentation_weight:
+            self._tell_labels()
+        folder.claim(self._identity(), resume=config.resume)
+        self.split.write(folder.split)
+
+    def task(self, dtype: torch.dtype) -> Task:
+        """Give what the loop needs."""
+        settings = self.config.settings
+        pairs = self._pairs("validation", settings.validation_pairs)
+        return Task(settings, self.data, self.sampler, tuple(pairs), dtype)
+
+    def finish(self, ended: str, dtype: torch.dtype, device: torch.device) -> None:
+        """Make the best network the model, measure it on all who did not train, write its card."""
+        settings = self.config.settings
+        network = make_network(settings)
+        best = load_state(self.folder.best, network)
+        last = load_state(self.folder.last, make_network(settings))
+        network = network.to(device).eval()
+        measured = {}
+        for part in PARTS[1:]:
+            pairs = self._pairs(part)
+            if pairs:
+                self.tell(f"measuring {len(pairs)} pairs of the {part}")
+                found = (
+                    validate(network_or_none, self.data, pairs, settings, dtype)
+                    for network_or_none in (None, network)
+                )
+                measured[part] = tuple(found)
+        model = Model(network, Frame(spacing=settings.voxel_size), self._description(best))
+        save_checkpoint(model, self.folder.model)
+        draw_curves(self.folder)
+        write_card(self.folder, self._card(ended, best, last, measured))
+        self.tell(f"model: {self.folder.model}, of iteration {best.iteration}, ended by {ended}")
+
+    def _pairs(self, part: str, most: int | None = None) -> list:
+        entries, settings = self.cohort.entries, self.config.settings
+        return validation_pairs(entries, self.indices[part], settings.pairs, most)
+
+    def _tell_labels(self) -> None:
+        count = len(self.indices["train"])
+        labelled = self.data.require_labels([self.sampler(number) for number in range(count)])
+        self.tell(
+            f"segmentations: {labelled} of {count} training pairs have labels; "
+            f"{len(self.data.structures)} structures"
+        )
+
+    def _identity(self) -> dict:
+        return {
+            **self.config.settings.identity(),
+            "atlas": fingerprint(self.atlas),
+            "cohort": self.cohort.fingerprint,
+            "split": _digest(repr(self.split).encode()),
+        }
+
+    def _description(self, best: Progress) -> dict:
+        return {
+            "training": self.config.settings.as_mapping(),
+            "atlas": {"name": self.atlas.name, "checksum": fingerprint(self.atlas)},
+            "data": self.cohort.fingerprint,
+            "iteration": best.iteration,
+            "versions": versions(),
+        }
+
+    def _card(
+        self,
+        ended: str,
+        best: Progress,
+        last: Progress,
+        measured: dict[str, tuple[Validation, Validation]],
+    ) -> Card:
+        return Card(
+            name=self.folder.path.name,
+            description=self._description(best),
+            checksum=checksum(self.folder.model),
+            ended=ended,
+            progress=last,
+            counts=self._counts(),
+            left_out={**self.config.left_out, **self.cohort.left_out},
+            structures=self.data.structures,
+            licence=self.config.licence,
+            measured=measured,
+        )
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        entries = self.cohort.entries
+        return {
+            part: {
+                "participants": len(getattr(self.split, part)),
+                "scans": len(found),
+                "labelled scans": sum(entries[i].labels_row is not None for i in found),
+            }
+            for part, found in self.indices.items()
+        }
+
+
+def fingerprint(atlas: Atlas) -> str:
+    """SHA-256 of the voxels of an atlas, at the voxel size of the training."""
+    volumes = (atlas.image, atlas.mask, atlas.labels)
+    return _digest(*(b"" if volume is None else volume.tobytes() for volume in volumes))
+
+
+def _digest(*contents: bytes) -> str:
+    found = hashlib.sha256()
+    for content in contents:
+        found.update(hashlib.sha256(content).digest())
+    return found.hexdigest()
+
+
+def _silent(message: str) -> None:
+    """Say nothing; the first process does."""
