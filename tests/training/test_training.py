@@ -282,3 +282,17 @@ def test_a_configuration_that_is_wrong_is_one_line_and_code_2(brains, tmp_path, 
     assert "unknown setting 'lambda'" in said
     assert command.main([str(tmp_path / "absent.toml")]) == 2
     assert command.main([]) == 2
+
+
+def test_pairs_that_go_one_at_a_time_give_the_gradient_of_all(brains, tmp_path):
+    settings = {**TINY, "iterations": 2, "batch_size": 4, "segmentation_weight": 0.1}
+    train(brains.toml(tmp_path / "whole", **settings))
+    told = []
+    train(brains.toml(tmp_path / "parts", memory_budget=0.01, **settings), told.append)
+    assert any("1 of 4 pairs at a time" in line for line in told)
+    moments = []
+    for name in ("whole", "parts"):
+        state = torch.load(tmp_path / name / "last.ckpt", weights_only=True)
+        moments.append([each["exp_avg"] for each in state["optimizer"]["state"].values()])
+    for one, other in zip(*moments, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,7 +91,17 @@ class Batch:
         """Bring it to a device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def _each(self, change) -> Batch:
+    def split(self, size: int) -> list[Batch]:
+        """Cut it into batches of so many pairs; the last one may have fewer."""
+        if size >= len(self.numbers):
+            return [self]
+        names = ("moving", "fixed", "labels", "names", "numbers")
+        return [
+            replace(self, **{name: getattr(self, name)[first : first + size] for name in names})
+            for first in range(0, len(self.numbers), size)
+        ]
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         labels = tuple(
             each and replace(each, moving=change(each.moving), fixed=change(each.fixed))
             for each in self.labels

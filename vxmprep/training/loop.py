@@ -12,11 +12,12 @@ import torch
 
 from vxmprep.morph.network import VxmNet
 from vxmprep.training.data import Batch, TrainingData
-from vxmprep.training.errors import Diverged, Interrupted
+from vxmprep.training.errors import Diverged, Interrupted, TrainingError
 from vxmprep.training.folder import ModelFolder
 from vxmprep.training.loader import Prefetcher
 from vxmprep.training.logs import Logs
-from vxmprep.training.objective import Losses, Objective
+from vxmprep.training.memory import SMALLER
+from vxmprep.training.objective import Objective
 from vxmprep.training.pairs import Pair, PairSampler
 from vxmprep.training.report import PARTS, Reporter, as_time
 from vxmprep.training.settings import TrainingSettings
@@ -36,13 +37,30 @@ TIMED = 2
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained on, with what, and in which precision the convolutions are."""
+    """What is trained on, with what, and how.
+
+    Attributes
+    ----------
+    settings
+        All settings.
+    data
+        Images and labels.
+    sampler
+        Pairs by their number.
+    validation
+        Pairs that are measured.
+    dtype
+        Precision of the convolutions.
+    together
+        Pairs that go through the network at a time.
+    """
 
     settings: TrainingSettings
     data: TrainingData
     sampler: PairSampler
     validation: tuple[Pair, ...]
     dtype: torch.dtype
+    together: int
 
 
 class Trainer:
@@ -106,6 +124,8 @@ class Trainer:
                 self._validate()
             with Prefetcher(self._read, first, self.settings.iterations) as batches:
                 self._iterate(batches, reporter)
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(f"{self.fabric.device}: memory is used up; {SMALLER}") from error
         finally:
             if self.logs:
                 self.logs.close()
@@ -144,8 +164,7 @@ class Trainer:
         rate = self.settings.learning_rate_at(iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses, norm = self._gradient(batch)
-        parts = torch.stack([getattr(losses, part).detach() for part in PARTS])
+        parts, norm = self._gradient(batch)
         if self.fabric.world_size > 1:
             parts = self.fabric.all_reduce(parts, reduce_op="mean")
         *values, norm = torch.cat([parts, norm[None]]).tolist()
@@ -156,13 +175,20 @@ class Trainer:
         named = dict(zip(PARTS, values, strict=True))
         return {"loss": sum(values), **named, "gradient": norm, "learning_rate": rate}
 
-    def _gradient(self, batch: Batch) -> tuple[Losses, torch.Tensor]:
-        """Compute losses, the weights' gradients, and their norm over all weights."""
+    def _gradient(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the parts of the loss, the weights' gradients, and their norm over all."""
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.objective(self.module, batch.to(self.fabric.device))
-        self.fabric.backward(losses.total)
+        pieces = batch.split(self.task.together)
+        total = torch.zeros(len(PARTS), device=self.fabric.device)
+        for number, piece in enumerate(pieces, start=1):
+            share = len(piece.numbers) / len(batch.numbers)
+            # Devices exchange gradients once for all pieces.
+            with self.fabric.no_backward_sync(self.module, enabled=number < len(pieces)):
+                losses = self.objective(self.module, piece.to(self.fabric.device))
+                self.fabric.backward(losses.total * share)
+            total += share * torch.stack([getattr(losses, part).detach() for part in PARTS])
         norms = [torch.linalg.vector_norm(weight.grad) for weight in self.network.parameters()]
-        return losses, torch.linalg.vector_norm(torch.stack(norms))
+        return total, torch.linalg.vector_norm(torch.stack(norms))
 
     def _read(self, iteration: int) -> Batch:
         """Read this process's part of an iteration's batch."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from vxmprep.morph.checkpoint import save_checkpoint
-from vxmprep.morph.compute import choose_compute
+from vxmprep.morph.compute import Compute, choose_compute
 from vxmprep.morph.frame import Frame
 from vxmprep.morph.model import Model
 from vxmprep.spatial.files import checksum
@@ -23,6 +23,7 @@ from vxmprep.training.devices import make_fabric, set_threads, zero_first
 from vxmprep.training.errors import Diverged
 from vxmprep.training.folder import ModelFolder
 from vxmprep.training.loop import Task, Trainer, make_network
+from vxmprep.training.memory import fit
 from vxmprep.training.pairs import PairSampler, validation_pairs
 from vxmprep.training.signals import stop_requests
 from vxmprep.training.split import PARTS, make_split, read_split
@@ -70,13 +71,14 @@ def run(config: Config, tell: Tell = print) -> Path:
             stack.enter_context(folder.locked())
         job = zero_first(fabric, lambda: _Job(config, folder, tell))
         tell(compute.reason)
-        trainer = Trainer(job.task(compute.dtype), folder, fabric, tell, request)
+        task = job.task(compute, settings.batch_size // fabric.world_size)
+        trainer = Trainer(task, folder, fabric, tell, request)
         try:
             ended = trainer.run()
         except Diverged as error:
             ended = f"divergence: {error}"
         if fabric.is_global_zero:
-            job.finish(ended, compute.dtype, fabric.device)
+            job.finish(ended, task.dtype, fabric.device)
         if ended.startswith("divergence"):
             raise Diverged(ended)
     return folder.model
@@ -114,11 +116,15 @@ class _Job:
         folder.claim(self._identity(), resume=config.resume)
         self.split.write(folder.split)
 
-    def task(self, dtype: torch.dtype) -> Task:
-        """Give what the loop needs."""
+    def task(self, compute: Compute, pairs: int) -> Task:
+        """Give what the loop needs, with so many pairs of each batch on a device."""
         settings = self.config.settings
-        pairs = self._pairs("validation", settings.validation_pairs)
-        return Task(settings, self.data, self.sampler, tuple(pairs), dtype)
+        validation = self._pairs("validation", settings.validation_pairs)
+        found = fit(make_network(settings), settings, self.cohort.shape, compute, pairs)
+        self.tell(found.reason)
+        return Task(
+            settings, self.data, self.sampler, tuple(validation), found.dtype, found.together
+        )
 
     def finish(self, ended: str, dtype: torch.dtype, device: torch.device) -> None:
         """Make the best network the model, measure it on all who did not train, write its card."""
