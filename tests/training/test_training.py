@@ -1,6 +1,7 @@
 """Trainings from their configuration to their model."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from vxmprep.spatial.images import load
 from vxmprep.training import __main__ as command
 from vxmprep.training.config import read_config
 from vxmprep.training.errors import Diverged, Interrupted, TrainingError
+from vxmprep.training.folder import ModelFolder
 from vxmprep.training.objective import Objective
 from vxmprep.training.record import read_table
 from vxmprep.training.run import run
@@ -151,12 +153,14 @@ def test_a_user_is_told_what_happens(trained):
         assert said in text
 
 
-def test_a_finished_training_is_not_done_again_but_can_be_prolonged(brains, tmp_path):
+def test_a_finished_training_is_not_done_again_but_can_be_prolonged(brains, tmp_path, told):
     path = brains.toml(tmp_path / "m", **TINY)
     train(path)
-    before = (tmp_path / "m" / "last.ckpt").stat().st_mtime_ns
-    train(path)
-    assert (tmp_path / "m" / "last.ckpt").stat().st_mtime_ns == before
+    files = [tmp_path / "m" / name for name in ("last.ckpt", "model.pt", "card.json")]
+    before = [file.stat().st_mtime_ns for file in files]
+    train(path, told)
+    assert "already trained" in told.text
+    assert [file.stat().st_mtime_ns for file in files] == before
     train(brains.toml(tmp_path / "m", **{**TINY, "iterations": 8}))
     train(brains.toml(tmp_path / "whole", **{**TINY, "iterations": 8}))
     assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
@@ -296,3 +300,28 @@ def test_pairs_that_go_one_at_a_time_give_the_gradient_of_all(brains, tmp_path):
         moments.append([each["exp_avg"] for each in state["optimizer"]["state"].values()])
     for one, other in zip(*moments, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
+
+
+def test_a_full_disk_leaves_the_last_state_and_is_told(brains, tmp_path, monkeypatch, capsys):
+    original = Path.write_bytes
+
+    def full(self, data):
+        if self.name.endswith("last.ckpt") and (tmp_path / "m" / "last.ckpt").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return original(self, data)
+
+    path = brains.toml(tmp_path / "m", **TINY)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert command.main([str(path)]) == 1
+    assert "no space left on device; once that is mended" in capsys.readouterr().err
+    assert done(tmp_path / "m") == 2
+    monkeypatch.undo()
+    assert command.main([str(path)]) == 0
+    train(brains.toml(tmp_path / "whole", **TINY))
+    assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
+
+
+def test_two_trainings_do_not_share_a_folder(brains, tmp_path, refused):
+    path = brains.toml(tmp_path / "m", **TINY)
+    with ModelFolder(tmp_path / "m").locked():
+        assert "another training is at work" in refused(TrainingError, train, path)

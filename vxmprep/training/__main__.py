@@ -45,13 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(str(error), 2)
     except Interrupted as stop:
         return _say(f"{stop}; the same command goes on from there", 128 + stop.signal)
-    except (Diverged, OSError) as error:
+    except Diverged as error:
         return _say(str(error), 1)
+    except OSError as error:
+        reason = f"{error.filename or 'writing'}: {str(error.strerror or error).lower()}"
+        return _say(f"{reason}; once that is mended, the same command goes on", 1)
     return 0
 
 
 def _tell(message: str) -> None:
-    print(message, flush=True)
+    clear = "\r\x1b[K" if sys.stdout.isatty() else ""  # the line of progress
+    print(f"{clear}{message}", flush=True)
 
 
 def _say(message: str, code: int) -> int:

@@ -103,6 +103,14 @@ def write_card(folder: ModelFolder, card: Card) -> None:
         temporary.write_text(_markdown(card), encoding="utf-8")
 
 
+def card_of(folder: ModelFolder) -> dict | None:
+    """Read what was written as JSON, or None where there is no card."""
+    try:
+        return json.loads(folder.card_data.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def _pairs(found: Validation) -> list[dict]:
     return [asdict(pair) for pair in found.pairs]
 

@@ -115,6 +115,8 @@ class Trainer:
         if ended:
             return ended
         first = self.progress.iteration
+        if first:
+            self.tell(f"going on after {first} iterations")
         self._estimate()
         reporter = Reporter(self.settings.iterations, self.tell)
         if self.fabric.is_global_zero:

@@ -14,7 +14,7 @@ from vxmprep.morph.compute import Compute, choose_compute
 from vxmprep.morph.frame import Frame
 from vxmprep.morph.model import Model
 from vxmprep.spatial.files import checksum
-from vxmprep.training.card import Card, versions, write_card
+from vxmprep.training.card import Card, card_of, versions, write_card
 from vxmprep.training.cohort import open_cohort
 from vxmprep.training.config import Config
 from vxmprep.training.curves import draw_curves
@@ -77,7 +77,7 @@ def run(config: Config, tell: Tell = print) -> Path:
             ended = trainer.run()
         except Diverged as error:
             ended = f"divergence: {error}"
-        if fabric.is_global_zero:
+        if fabric.is_global_zero and not job.finished(trainer.progress):
             job.finish(ended, task.dtype, fabric.device)
         if ended.startswith("divergence"):
             raise Diverged(ended)
@@ -125,6 +125,16 @@ class _Job:
         return Task(
             settings, self.data, self.sampler, tuple(validation), found.dtype, found.together
         )
+
+    def finished(self, progress: Progress) -> bool:
+        """Tell whether the model is that of a training that has come so far."""
+        card = card_of(self.folder)
+        done = card and card["progress"]["iteration"] == progress.iteration
+        if done and self.folder.model.is_file():
+            done = checksum(self.folder.model) == card["checksum"]
+        if done:
+            self.tell(f"already trained: {self.folder.model}")
+        return bool(done)
 
     def finish(self, ended: str, dtype: torch.dtype, device: torch.device) -> None:
         """Make the best network the model, measure it on all who did not train, write its card."""

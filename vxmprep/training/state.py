@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import io
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Progress:
     best_iteration: int = 0
     stale: int = 0
     seconds: float = 0.0
-    waited: float = field(default=0.0)
+    waited: float = 0.0
 
 
 def save_state(
@@ -52,8 +53,11 @@ def save_state(
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+    # Written by Python: torch's own writer does not say that a disk is full.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(
