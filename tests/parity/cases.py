@@ -8,8 +8,12 @@ CASES = {
     "velocity-full": {"steps": 7, "downsize": 1, "coarse": False},
     "displacement": {"steps": 0, "downsize": 1, "coarse": False},
     "coarse-decoder": {"steps": 5, "downsize": 2, "coarse": True},
+    "plane": {"steps": 7, "downsize": 2, "coarse": False},
 }
 """Options of `VxmDense`: integration steps, resolution of the field, decoder that ends at half."""
+
+IN_A_PLANE = "plane"
+"""The case that registers the middle plane alone, in two dimensions."""
 
 LARGEST = 4.0
 """Voxels of the largest displacement, to which the random last layer is scaled."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cases import CASES, IN_A_PLANE
 
 from vxmprep.morph.checkpoint import load_checkpoint
 from vxmprep.morph.field import resize
@@ -29,11 +30,14 @@ def main(folder: str) -> int:
     for expected in sorted(Path(folder).glob("*.npy")):
         suffix = ".h5" if expected.name.startswith("keras") else ".pt"
         network = load_checkpoint(expected.with_suffix(suffix)).network
-        displacement = resize(network.integrate(network(moving, fixed)), fixed.shape[2:])
+        images = [moving, fixed]
+        if expected.stem.endswith(IN_A_PLANE):
+            images = [image[..., image.shape[-1] // 2] for image in images]
+        displacement = resize(network.integrate(network(*images)), images[1].shape[2:])
         original = torch.from_numpy(np.load(expected))
         differences.append(float((displacement[0] - original).abs().max()))
         print(f"| {expected.stem} | {float(original.abs().max()):.2f} | {differences[-1]:.1e} |")
-    return int(len(differences) < 8 or not max(differences) < LIMIT)
+    return int(len(differences) < 2 * len(CASES) or not max(differences) < LIMIT)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cases import CASES, KEPT, LARGEST, PAPER, SMALL
+from cases import CASES, IN_A_PLANE, KEPT, LARGEST, PAPER, SMALL
 
 # Removed from Python 3.11; the original's decorator calls it.
 inspect.getargspec = lambda function: tuple(inspect.getfullargspec(function)[:4])
@@ -21,13 +21,13 @@ def main(folder: str, *options: str) -> None:
 
     folder = Path(folder)
     pair = np.load(folder / "inputs.npz")
-    moving, fixed = (
-        pair[name].astype(np.float32)[None, ..., None] for name in ("moving", "fixed")
-    )
+    volumes = [pair[name].astype(np.float32)[None, ..., None] for name in ("moving", "fixed")]
+    planes = [volume[..., volume.shape[-2] // 2, :] for volume in volumes]
     small = "--small" in options
     for name, case in CASES.items():
         if small and f"keras-{name}" not in KEPT:
             continue
+        moving, fixed = planes if name == IN_A_PLANE else volumes
         tf.keras.backend.clear_session()
         tf.keras.utils.set_random_seed(0)
         network = voxelmorph.networks.VxmDense(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cases import CASES, KEPT, LARGEST, PAPER, SMALL
+from cases import CASES, IN_A_PLANE, KEPT, LARGEST, PAPER, SMALL
 
 os.environ["VXM_BACKEND"] = os.environ["NEURITE_BACKEND"] = "pytorch"
 # Removed from Python 3.11; the original's decorator calls it.
@@ -23,13 +23,15 @@ def main(folder: str, *options: str) -> None:
 
     folder = Path(folder)
     pair = np.load(folder / "inputs.npz")
-    moving, fixed = (
+    volumes = [
         torch.from_numpy(pair[name].astype(np.float32))[None, None] for name in ("moving", "fixed")
-    )
+    ]
+    planes = [volume[..., volume.shape[-1] // 2] for volume in volumes]
     small = "--small" in options
     for name, case in CASES.items():
         if small and f"torch-{name}" not in KEPT:
             continue
+        moving, fixed = planes if name == IN_A_PLANE else volumes
         torch.manual_seed(0)
         network = voxelmorph.networks.VxmDense(
             tuple(fixed.shape[2:]),
