@@ -45,7 +45,7 @@ def make_fabric(settings: TrainingSettings, device: str) -> Fabric:
     TrainingError
         If the device is not there.
     """
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy

@@ -258,7 +258,7 @@ class Trainer:
         if self.fabric.world_size == 1:
             return self.request.signal
         asked = torch.tensor(self.request.signal, device=self.fabric.device)
-        return int(self.fabric.all_gather(asked).max())
+        return int(self.fabric.all_reduce(asked, reduce_op="max"))
 
     def _ended(self) -> str | None:
         if self.progress.iteration >= self.settings.iterations:

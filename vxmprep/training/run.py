@@ -155,6 +155,8 @@ class _Job:
                 measured[part] = tuple(found)
         model = Model(network, Frame(spacing=settings.voxel_size), self._description(best))
         save_checkpoint(model, self.folder.model)
+        if not best.iteration:
+            self.tell("warning: no validation was better than the affine alignment alone")
         draw_curves(self.folder)
         write_card(self.folder, self._card(ended, best, last, measured))
         self.tell(f"model: {self.folder.model}, of iteration {best.iteration}, ended by {ended}")
