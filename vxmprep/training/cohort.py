@@ -111,7 +111,7 @@ def open_cohort(
     found = _read_index(folder)
     if found is None or found["wanted"] != wanted:
         tell(f"packing {len(scans)} scans at {voxel_size} mm in {folder}")
-        pack(scans, grid, folder, voxel_size, wanted)
+        pack(scans, grid, folder, voxel_size, wanted, tell)
         found = _read_index(folder)
     cohort = _open(folder, found)
     _report(cohort, tell)

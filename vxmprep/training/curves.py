@@ -33,6 +33,8 @@ def draw_curves(folder: ModelFolder) -> None:
     for ax, name in zip(axes[1:], shown, strict=True):
         ax.plot(validation["iteration"], validation[name], marker=".")
         ax.set(title=f"validation: {NAMES[name]}", xlabel="iteration")
+        if name == "folding":
+            ax.set_ylim(0, max(1e-3, 1.1 * max(validation[name])))
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     with replacing(folder.curves) as temporary:

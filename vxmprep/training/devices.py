@@ -45,11 +45,11 @@ def make_fabric(settings: TrainingSettings, device: str) -> Fabric:
     TrainingError
         If the device is not there.
     """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     found = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", device)
     if not found:
         raise TrainingError(f"device is {device!r}; give auto, cpu, cuda or cuda:N")

@@ -6,8 +6,9 @@ import errno
 import hashlib
 import json
 import shutil
+import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from vxmprep.training.volumes import coarse_shape, present, read_image, read_lab
 
 FORMAT = "vxmprep cohort 1"
 IMAGES, LABELS, INDEX = "images.npy", "labels.npy", "cohort.json"
+
+EVERY = 30.0
+"""Seconds between messages while a large cohort is packed."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,19 @@ class Entry:
     structures: tuple[int, ...] = ()
 
 
-def pack(scans: Sequence[Scan], grid: Grid, folder: Path, voxel_size: int, wanted: dict) -> None:
+def pack(
+    scans: Sequence[Scan],
+    grid: Grid,
+    folder: Path,
+    voxel_size: int,
+    wanted: dict,
+    tell: Callable[[str], None],
+) -> None:
     """Write the files of a cohort; none is there unless all are.
 
     Parameters
     ----------
-    scans, grid, folder, voxel_size
+    scans, grid, folder, voxel_size, tell
         As `vxmprep.training.cohort.open_cohort` takes them.
     wanted
         Kept in the JSON as it is.
@@ -89,13 +100,23 @@ def pack(scans: Sequence[Scan], grid: Grid, folder: Path, voxel_size: int, wante
             )
             with images.open("wb") as one, labels.open("wb") as other:
                 writer = _Writer(one, other, shape, len(scans))
-                for scan in scans:
+                for scan in _told(scans, tell):
                     writer.add(scan, grid, voxel_size)
                 writer.finish()
             files = {IMAGES: images, LABELS: labels} if writer.labelled else {IMAGES: images}
             content = writer.content(wanted)
             content["sizes"] = {name: path.stat().st_size for name, path in files.items()}
             index.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _told(scans: Sequence[Scan], tell: Callable[[str], None]) -> Iterator[Scan]:
+    """Give scan after scan, and say now and then how many are done."""
+    last = time.monotonic()
+    for number, scan in enumerate(scans):
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            tell(f"packed {number} of {len(scans)} scans")
+        yield scan
 
 
 @contextmanager
