@@ -40,7 +40,7 @@ from vxmprep.spatial.silence import silenced
 
 USUAL = "1.732vox 0.7071vox"
 SMOOTHER = "2vox 1.5vox"
-"""Folds as little as the refinement by either count; the usual setting only in the grid's frame."""
+"""Folds as little as the refinement by both counts; the usual setting only by the first."""
 
 SCAN, LABELS = "desc-conformed_T1w.nii.gz", "desc-conformed_dseg.nii.gz"
 
