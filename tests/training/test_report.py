@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from vxmprep.training.loader import Prefetcher
+from vxmprep.training.loader import AHEAD, Prefetcher
 from vxmprep.training.record import Table, read_table
 from vxmprep.training.report import SETTLED, Reporter
 
@@ -50,18 +50,22 @@ def test_a_table_goes_on_where_a_killed_run_left_it(tmp_path):
     assert read_table(path) == {"iteration": [1, 2, 3, 4], "loss": [0.5, 1, 1.5, 9]}
 
 
-def test_reading_ahead_keeps_the_order_and_its_time_out_of_the_way():
-    def read(iteration: int) -> int:
-        time.sleep(0.02)
+def test_reading_goes_ahead_in_order_but_not_too_far():
+    read = []
+
+    def note(iteration: int) -> int:
+        read.append(iteration)
         return iteration
 
-    waited = []
-    with Prefetcher(read, 3, 13) as batches:
+    with Prefetcher(note, 3, 13) as batches:
         for iteration, batch in batches:
             assert iteration == batch
-            waited.append(batches.waited)
-            time.sleep(0.06)
-    assert sum(waited[1:]) < 0.1
+            expected = min(iteration + 1 + AHEAD, 12)
+            limit = time.monotonic() + 20
+            while read[-1] < expected and time.monotonic() < limit:
+                time.sleep(0.001)
+            assert expected <= read[-1] <= expected + 1
+    assert read == list(range(3, 13))
 
 
 def test_an_error_in_reading_ends_the_loop():

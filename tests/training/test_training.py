@@ -62,7 +62,7 @@ def train(path: Path, tell=print) -> Path:
 def trained(brains, tmp_path_factory) -> tuple[Path, list[str]]:
     """A training long enough to learn, with segmentations."""
     folder = tmp_path_factory.mktemp("models") / "first"
-    settings = {**TINY, "iterations": 60, "learning_rate": 1e-2, "validate_every": 20}
+    settings = {**TINY, "iterations": 45, "learning_rate": 1e-2, "validate_every": 15}
     extra = 'licence = "CC0"'
     told = []
     train(brains.toml(folder, extra=extra, segmentation_weight=0.1, **settings), told.append)
@@ -72,10 +72,10 @@ def trained(brains, tmp_path_factory) -> tuple[Path, list[str]]:
 def test_the_loss_falls_and_overlap_rises(trained):
     folder, _ = trained
     loss = read_table(folder / "iterations.csv")["loss"]
-    assert len(loss) == 60
+    assert len(loss) == 45
     assert np.mean(loss[-8:]) < np.mean(loss[:8]) - 0.02
     validation = read_table(folder / "validations.csv")
-    assert validation["iteration"] == [0, 20, 40, 60]
+    assert validation["iteration"] == [0, 15, 30, 45]
     assert max(validation["dice"]) > validation["dice"][0] + 0.005
     assert max(validation["ncc"]) > validation["ncc"][0] + 0.02
 
@@ -167,7 +167,7 @@ def test_a_finished_training_is_not_done_again_but_can_be_prolonged(brains, tmp_
 
 
 def test_killed_and_resumed_gives_the_weights_of_never_stopped(brains, tmp_path):
-    settings = {**TINY, "iterations": 30, "checkpoint_every": 4, "validate_every": 10}
+    settings = {**TINY, "iterations": 18, "checkpoint_every": 3, "validate_every": 8}
     settings |= {"augmentation": 0.5, "pairs": "subjects", "segmentation_weight": 0.1}
     path = brains.toml(tmp_path / "killed", **settings)
     process = subprocess.Popen(
@@ -181,7 +181,7 @@ def test_killed_and_resumed_gives_the_weights_of_never_stopped(brains, tmp_path)
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert 0 < done(last.parent) < 30
+    assert 0 < done(last.parent) < 18
     train(path)
     train(brains.toml(tmp_path / "whole", **settings))
     assert same_weights(last, tmp_path / "whole" / "last.ckpt")

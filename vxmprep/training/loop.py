@@ -117,11 +117,11 @@ class Trainer:
         first = self.progress.iteration
         if first:
             self.tell(f"going on after {first} iterations")
-        self._estimate()
         reporter = Reporter(self.settings.iterations, self.tell)
         if self.fabric.is_global_zero:
             self.logs = Logs(self.folder, first)
         try:
+            self._estimate()
             if first == 0:
                 self._validate()
             with Prefetcher(self._read, first, self.settings.iterations) as batches:

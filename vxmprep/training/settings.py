@@ -100,7 +100,7 @@ class TrainingSettings:
     threads
         Threads of the processor for each device; 0 leaves it to torch.
     memory_budget
-        Gigabytes that a training step may take on a device; None: what the device has.
+        GiB that a training step may take on a device; None: what the device has.
     validate_every, validation_pairs
         Iterations between validations, and most pairs in each.
     patience
