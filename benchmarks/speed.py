@@ -305,6 +305,10 @@ def _original() -> tuple:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--task"]:
+        if sys.argv[2] == "our_inference":
+            from vxmprep.resources import keep_freed_memory
+
+            keep_freed_memory()  # as the command's worker processes do
         globals()[sys.argv[2]](*sys.argv[3:])
     else:
         main()

@@ -7,7 +7,6 @@ imported at the top.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+
+from vxmprep.resources import give_memory_back, keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def _serve(connection: Connection) -> None:
     os.setsid()  # a group of its own: Ctrl-C is the parent's, and its programs end with it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
     while True:
         try:
             task, arguments = connection.recv()
@@ -170,14 +172,8 @@ def _run(task: Callable, arguments: tuple) -> Outcome:
     except BaseException:
         error = traceback.format_exc()
     usage = Usage(time.monotonic() - began, _cpu_seconds() - used, _peak_gb())
-    _give_memory_back()
+    give_memory_back()
     return Outcome(value=value, error=error, usage=usage)
-
-
-def _give_memory_back() -> None:
-    """Let glibc return what is free: a worker that rests must not hold what others need."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _cpu_seconds() -> float:

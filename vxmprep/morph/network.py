@@ -18,11 +18,12 @@ DOUBLED = (tuple(2 * n for n in ENCODER), tuple(2 * n for n in DECODER))
 
 SLOPE = 0.2
 MOST_STEPS = 20
-SLAB = 16
+SLAB = 4
+"""Planes that inference takes at a time where the decoder ends, at half its resolution."""
+
 SMALLEST = 20480
 """Values in a slice, features included, up to which torch convolves single volumes on a CPU by a
 slow and greedy way; a few features of zeros more take it over that limit."""
-"""Planes that inference takes at a time where the decoder ends, at half its resolution."""
 
 
 class VxmNet(nn.Module):
