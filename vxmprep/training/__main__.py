@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +13,37 @@ RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Number of a process among those of a training, as whoever started it has it."""
 
 USAGE = "usage: python -m vxmprep.training CONFIG"
+
+HELP = """\
+Trains a VoxelMorph network on scans that `vxmprep BIDS_DIR OUTPUT_DIR prepare` left on the
+network's grid, and writes the model with its card and curves. The same command goes on with a
+training that was stopped or killed, with the same result. CONFIG is a TOML file; relative paths
+count from its folder:
+
+    folder = "models/cohort"     # of the model, whose name is its last part
+    licence = "CC0"              # of the scans, for the card; optional
+
+    [atlas]                      # on the network's grid, 1 mm
+    name = "MNI152NLin2009cAsym"
+    image = "atlas.nii.gz"       # uint8
+    mask = "mask.nii.gz"
+    labels = "labels.nii.gz"     # optional
+
+    [settings]                   # all optional, see below
+    voxel_size = 2
+
+    [[scans]]                    # one of these for each scan
+    name = "sub-01"
+    participant = "01"
+    image = "sub-01_space-ATLAS_res-network_desc-conformed_T1w.nii.gz"
+    labels = "sub-01_space-ATLAS_res-network_desc-conformed_dseg.nii.gz"  # optional
+    site = "A"                   # optional
+
+Other keys: cohort (folder of the packed scans), split (JSON with the participants of train,
+validation and test), resume (false: refuse a folder where a training was begun), left_out (reasons
+by scan, for the card).
+
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        asked = arguments in (["-h"], ["--help"])
-        print(
-            f"{USAGE}\n\n{__doc__}" if asked else USAGE, file=sys.stdout if asked else sys.stderr
-        )
-        return 0 if asked else 2
+        if arguments in (["-h"], ["--help"]):
+            print(f"{USAGE}\n\n{HELP}{_settings()}")
+            return 0
+        print(USAGE, file=sys.stderr)
+        return 2
     from vxmprep.spatial.images import ImageError
     from vxmprep.training.config import read_config
     from vxmprep.training.errors import Diverged, Interrupted, TrainingError
@@ -51,6 +84,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = f"{error.filename or 'writing'}: {str(error.strerror or error).lower()}"
         return _say(f"{reason}; once that is mended, the same command goes on", 1)
     return 0
+
+
+def _settings() -> str:
+    """Describe the settings and their defaults."""
+    from vxmprep.training.settings import TrainingSettings
+
+    described = inspect.cleandoc(TrainingSettings.__doc__).partition("----------\n")[2]
+    defaults = "\n".join(
+        f"    {name} = {json.dumps(value)}"
+        for name, value in TrainingSettings().as_mapping().items()
+    )
+    text = described.replace("``", "").replace("`", "")
+    return f"Settings\n\n{text}\n\nDefaults\n\n{defaults}"
 
 
 def _tell(message: str) -> None:
