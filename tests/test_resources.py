@@ -1,6 +1,7 @@
 """Processors and memory of a process: made-up control groups, and Slurm's variables."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -246,3 +247,26 @@ def test_nothing_heavy_is_imported():
     code = "import sys, vxmprep.resources; print({'numpy', 'nipype', 'torch'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+@pytest.mark.parametrize(("keeps", "few"), [(True, True), (False, False)])
+def test_memory_that_is_freed_is_kept_for_the_next_allocation(keeps, few):
+    """Pages of the kernel are filled anew unless it is."""
+    script = """
+import resource, sys
+from vxmprep.resources import keep_freed_memory
+if sys.argv[1] == "True":
+    keep_freed_memory()
+faults = []
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(b"x") * 200_000_000
+    del block
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(faults[0], faults[-1])
+"""
+    command = [sys.executable, "-c", script, str(keeps)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, last = map(int, found.stdout.split())
+    assert (last < first / 10) is few
