@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint
+from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vxmprep.morph.field import resize
 from vxmprep.morph.frame import FREESURFER_CROP
 
@@ -117,7 +117,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     [
         ('"svf_resolution": 1', '"svf_resolution": 4', "a network with svf_resolution 4"),
         ('"use_probs": false', '"use_probs": true', "a network with use_probs True"),
-        ('"inshape"', '"outshape"', "a Keras network of class VxmDense, not VxmDense"),
+        ('"inshape"', '"outshape"', "a Keras network of class 'VxmDense' without an input shape"),
         ("{", "[", "its network's description is damaged"),
     ],
 )
@@ -129,6 +129,80 @@ def test_networks_of_keras_that_are_not_known_are_refused(old, new, message, tmp
 def test_a_keras_file_without_one_of_its_layers_is_refused(tmp_path):
     path = changed_keras(tmp_path, lambda file: file["model_weights"].pop("vxm_dense_flow"))
     assert complaint(path).startswith("its weights do not fit the network it describes")
+
+
+def replace_weights(file, **options):
+    del file["model_weights/vxm_dense_flow/vxm_dense_flow/bias:0"]
+    file.create_dataset("model_weights/vxm_dense_flow/vxm_dense_flow/bias:0", **options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: replace_weights(file, data="text"),
+        lambda file: replace_weights(file, data=h5py.Empty("f")),
+        lambda file: replace_weights(file, data=1.0),
+        lambda file: replace_weights(file, data=[1e300, 0.0, 0.0]),
+        lambda file: replace_weights(file, data=np.zeros((3, 3, 3, 3, 2))),
+        lambda file: replace_weights(file, shape=(2**29,), dtype="f4", chunks=True),
+        lambda file: replace_weights(
+            file, shape=(3,), dtype="f4", external=[("/etc/passwd", 0, 12)]
+        ),
+        lambda file: file.move("model_weights", "others"),
+        lambda file: replace_config(file, '"int_steps": 7', '"int_steps": Infinity'),
+    ],
+    ids=[
+        "text", "empty", "a number", "infinite", "another shape", "huge", "of another file",
+        "no weights", "infinitely many steps",
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_hostile_keras_files_are_refused(change, tmp_path):
+    assert complaint(changed_keras(tmp_path, change))
+
+
+def test_weights_in_another_keras_file_are_not_read(tmp_path):
+    def link(file):
+        del file["model_weights"]
+        file["model_weights"] = h5py.ExternalLink(str(KERAS), "model_weights")
+
+    assert complaint(changed_keras(tmp_path, link))
+
+
+@pytest.mark.parametrize(
+    ("config", "state"),
+    [
+        ({"int_steps": float("inf")}, {}),
+        ({"inshape": torch.zeros(())}, {}),
+        ({}, {3: torch.zeros(3)}),
+        ({}, {"flow.bias": torch.zeros(3, dtype=torch.complex64)}),
+        ({}, {"flow.bias": torch.zeros(3).to_sparse()}),
+        ({}, {"flow.bias": "text"}),
+        ({}, {"flow.bias": torch.full((3,), 1e300, dtype=torch.float64)}),
+    ],
+    ids=["steps", "shape", "key", "complex", "sparse", "text", "infinite"],
+)
+def test_hostile_files_of_torch_are_refused(config, state, tmp_path):
+    assert complaint(changed_torch(tmp_path, config, state))
+
+
+def test_weights_saved_of_a_parallel_network_are_taken(tmp_path, pair):
+    content = torch.load(TORCH, weights_only=True)
+    state = {f"module.{name}": value for name, value in content["model_state"].items()}
+    parallel = tmp_path / "parallel.pt"
+    torch.save({**content, "model_state": state}, parallel)
+    found, expected = (load_checkpoint(file).network(*pair) for file in (parallel, TORCH))
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_stays_the_same_network_when_saved_again(file, tmp_path, pair):
+    model = load_checkpoint(file)
+    save_checkpoint(model, tmp_path / "again.pt")
+    again = load_checkpoint(tmp_path / "again.pt")
+    assert again.frame == model.frame
+    found, expected = (m.network.integrate(m.network(*pair)) for m in (again, model))
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
 def test_a_keras_file_cut_short_is_refused(tmp_path):

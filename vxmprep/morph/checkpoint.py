@@ -13,7 +13,7 @@ import torch
 from vxmprep.morph.frame import Frame
 from vxmprep.morph.model import CheckpointError, Model
 from vxmprep.morph.network import VxmNet
-from vxmprep.morph.original import from_keras, from_torch
+from vxmprep.morph.original import OriginalNet, from_keras, from_torch
 
 FORMAT = "vxmprep checkpoint 1"
 
@@ -39,7 +39,7 @@ def save_checkpoint(model: Model, path: str | Path) -> None:
     network = model.network
     content = {
         "format": FORMAT,
-        "architecture": {name: _plain(getattr(network, name)) for name in ARCHITECTURE},
+        "architecture": {name: _plain(getattr(network, name)) for name in _described(network)},
         "frame": {name: _plain(value) for name, value in asdict(model.frame).items()},
         "weights": {name: weight.detach().cpu() for name, weight in network.state_dict().items()},
         "description": dict(model.description),
@@ -73,6 +73,15 @@ def load_checkpoint(path: str | Path) -> Model:
     """
     path = Path(path)
     try:
+        return _load(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a hostile or damaged file leads to
+        raise CheckpointError(f"{path}: not a checkpoint, or damaged; {KINDS}") from error
+
+
+def _load(path: Path) -> Model:
+    try:
         with path.open("rb") as file:
             first = file.read(8)
     except OSError as error:
@@ -93,22 +102,23 @@ def load_checkpoint(path: str | Path) -> Model:
 
 def _ours(content: dict, path: Path) -> Model:
     architecture, weights = content.get("architecture"), content.get("weights")
-    if not isinstance(architecture, dict) or set(architecture) != set(ARCHITECTURE):
+    kind = OriginalNet if isinstance(architecture, dict) and "outside" in architecture else VxmNet
+    if not isinstance(architecture, dict) or set(architecture) != set(_described(kind)):
         raise CheckpointError(f"{path}: it does not describe its network; {KINDS}")
     if not (_sensible(architecture["encoder"]) and _sensible(architecture["decoder"])):
         raise CheckpointError(
             f"{path}: encoder and decoder are not 1 to {DEEPEST} numbers of 1 to {WIDEST}; {KINDS}"
         )
-    if not _fit(weights, architecture):
+    if not _fit(weights, kind, architecture):
         raise CheckpointError(f"{path}: its weights do not fit the network it describes; {KINDS}")
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+    if not all(torch.isfinite(weight.float()).all() for weight in weights.values()):
         raise CheckpointError(f"{path}: its weights are not all finite; {KINDS}")
     try:
         frame = Frame(**{name: _tupled(value) for name, value in content["frame"].items()})
         description = dict(content["description"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: it does not describe its images; {KINDS}") from error
-    network = VxmNet(**architecture)
+    network = kind(**architecture)
     network.load_state_dict(weights)
     return Model(network.requires_grad_(False).eval(), frame, description)
 
@@ -120,7 +130,7 @@ def _read(path: Path, *, zipped: bool) -> Any:
             with zipfile.ZipFile(path) as archive:
                 # torch itself does not compare checksums.
                 whole = archive.testzip() is None
-        except (zipfile.BadZipFile, EOFError, OSError):
+        except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError):
             whole = False
         if not whole:
             raise CheckpointError(f"{path}: cut short or damaged; fetch or copy it anew")
@@ -133,6 +143,12 @@ def _read(path: Path, *, zipped: bool) -> Any:
         ) from error
     except Exception as error:
         raise CheckpointError(f"{path}: not a checkpoint, or damaged; {KINDS}") from error
+
+
+def _described(network: VxmNet | type[VxmNet]) -> tuple[str, ...]:
+    """Names of what makes up an architecture."""
+    kind = network if isinstance(network, type) else type(network)
+    return (*ARCHITECTURE, "outside") if kind is OriginalNet else ARCHITECTURE
 
 
 def _plain(value: Any) -> Any:
@@ -151,11 +167,11 @@ def _sensible(features: Any) -> bool:
     )
 
 
-def _fit(weights: Any, architecture: dict) -> bool:
+def _fit(weights: Any, kind: type[VxmNet], architecture: dict) -> bool:
     """Tell whether weights have the shapes of a network, without allocating it."""
     try:
         with torch.device("meta"):
-            network = VxmNet(**architecture)
+            network = kind(**architecture)
         shapes = {name: weight.shape for name, weight in network.state_dict().items()}
         given = {name: weight.shape for name, weight in weights.items()}
         return shapes == given and all(

@@ -1,5 +1,6 @@
 """The images a network was trained on: their axes, spacing, grid and intensities."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from vxmprep.morph.pyramid import halve_image, state_shape, to_image_grid
 
+LARGEST = 1024
 OPPOSITE = {"R": "L", "A": "P", "S": "I", "L": "R", "P": "A", "I": "S"}
 
 
@@ -41,12 +43,21 @@ class Frame:
 
     def __post_init__(self) -> None:
         """Refuse what describes no grid."""
+        numbers = {"spacing": (self.spacing,), "white": (self.white,)}
+        numbers |= {"shape": self.shape or (), "centre": self.centre or ()}
+        for name, values in numbers.items():
+            if not all(type(v) in (int, float) and math.isfinite(v) for v in values):
+                raise ValueError(f"Frame: {name} is {getattr(self, name)!r}; give numbers")
+        if self.white <= 0:
+            raise ValueError(f"Frame: white is {self.white}; give more than 0")
+        if not all(type(size) is int and 0 < size <= LARGEST for size in self.shape or ()):
+            raise ValueError(f"Frame: shape is {self.shape}; give sizes of 1 to {LARGEST}")
         named = [letter if letter in "RAS" else OPPOSITE.get(letter) for letter in self.axes]
         if sorted(map(str, named)) != sorted("RAS"):
             raise ValueError(f"Frame: axes is {self.axes!r}; give three letters such as 'LIA'")
         if self.spacing not in (1, 2):
             raise ValueError(f"Frame: spacing is {self.spacing}; give 1 or 2")
-        if self.shape is not None and not (len(self.shape) == 3 and min(self.shape) > 0):
+        if self.shape is not None and len(self.shape) != 3:
             raise ValueError(f"Frame: shape is {self.shape}; give three sizes")
         if self.centre is not None and (self.shape is None or len(self.centre) != 3):
             raise ValueError("Frame: centre is of three numbers, and of a grid with a shape")
@@ -92,6 +103,11 @@ class Frame:
             return displacement.contiguous()
         beyond = [(0, new - old) for new, old in zip(state_shape(shape), coarse, strict=True)]
         return to_image_grid(functional.pad(displacement, _flat(beyond), mode="replicate"), shape)
+
+    def entered_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Spatial shape of the network's grid for images of a shape."""
+        coarse = shape if self.spacing == 1 else self._coarse(shape)
+        return self.shape or tuple(coarse[axis] for axis in self._order)
 
     @staticmethod
     def _coarse(shape: Sequence[int]) -> list[int]:

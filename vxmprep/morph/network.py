@@ -18,12 +18,16 @@ DOUBLED = (tuple(2 * n for n in ENCODER), tuple(2 * n for n in DECODER))
 
 SLOPE = 0.2
 MOST_STEPS = 20
+SMALLEST_SIDE = 4
 SLAB = 4
 """Planes that inference takes at a time where the decoder ends, at half its resolution."""
 
 SMALLEST = 20480
 """Values in a slice, features included, up to which torch convolves single volumes on a CPU by a
 slow and greedy way; a few features of zeros more take it over that limit."""
+
+MOST_PADDING = 4
+"""Most features of zeros for each there is; the smallest volumes are fast in the slow way too."""
 
 
 class VxmNet(nn.Module):
@@ -65,6 +69,12 @@ class VxmNet(nn.Module):
         output_stride: int = 1,
     ) -> None:
         super().__init__()
+        whole = (("dims", dims), ("steps", steps), ("output_stride", output_stride))
+        for name, value in whole:
+            if type(value) is not int:
+                raise ValueError(f"VxmNet: {name} is {value!r}; give a whole number")
+        if type(half_resolution) is not bool:
+            raise ValueError(f"VxmNet: half_resolution is {half_resolution!r}; give True or False")
         if dims not in (2, 3):
             raise ValueError(f"VxmNet: dims is {dims}; give 2 or 3")
         if len(decoder) < len(encoder):
@@ -108,7 +118,8 @@ class VxmNet(nn.Module):
         Parameters
         ----------
         moving, fixed
-            Images ``(N, 1, X, Y, Z)`` of any size: padded with zeros to the network's stride.
+            Images ``(N, 1, X, Y, Z)`` of any size from 4 voxels a side: padded with zeros to the
+            network's stride.
         dtype
             Precision of the convolutions: float32, or bfloat16 where the hardware has it. The
             weights' own by default.
@@ -119,8 +130,18 @@ class VxmNet(nn.Module):
             Velocity (or displacement, without integration steps) ``(N, 3, x, y, z)``, float32 or
             better, in voxels of its grid; x is X // 2 at half resolution, X otherwise. For
             `integrate`.
+
+        Raises
+        ------
+        ValueError
+            If an image has fewer voxels along an axis.
         """
         shape = fixed.shape[2:]
+        if min(shape) < SMALLEST_SIDE:
+            raise ValueError(
+                f"VxmNet: images of shape {tuple(shape)}; give at least {SMALLEST_SIDE} voxels a "
+                "side"
+            )
         pair = torch.cat([moving, fixed], dim=1).to(dtype or self.flow.weight.dtype)
         padding = [amount for size in reversed(shape) for amount in (0, -size % self.stride)]
         return self.to_field_grid(self._flow(functional.pad(pair, padding)), shape)
@@ -129,7 +150,7 @@ class VxmNet(nn.Module):
         """Bring the last convolution's output for images of a shape to the field's grid."""
         for axis, size in enumerate(shape, start=2):
             flow = flow.narrow(axis, 0, max(size // self.output_stride, 1))
-        flow = flow.float() if flow.dtype == torch.bfloat16 else flow
+        flow = flow.float() if flow.dtype.itemsize < 4 else flow
         return resize(flow, [size // 2 for size in shape] if self.half_resolution else shape)
 
     def integrate(self, field: torch.Tensor) -> torch.Tensor:
@@ -222,7 +243,8 @@ def _convolve(
 ) -> torch.Tensor:
     convolution = functional.conv3d if volume.ndim == 5 else functional.conv2d
     lacking = SMALLEST // math.prod((len(volume), *volume.shape[2:4])) + 1 - volume.shape[1]
-    if lacking > 0 and len(volume) == 1 and volume.ndim == 5 and volume.device.type == "cpu":
+    few = 0 < lacking <= MOST_PADDING * volume.shape[1]
+    if few and len(volume) == 1 and volume.ndim == 5 and volume.device.type == "cpu":
         zeros = [0, 0, 0, 0, 0, 0, 0, lacking]
         volume, weight = (_channels_last(functional.pad(x, zeros)) for x in (volume, weight))
     return convolution(

@@ -20,6 +20,9 @@ from vxmprep.morph.frame import FREESURFER_CROP
 from vxmprep.morph.model import CheckpointError, Model
 from vxmprep.morph.network import DECODER, ENCODER, VxmNet
 
+MOST_WEIGHTS = 2**28
+"""Of a network of Keras: 1 GB."""
+
 
 class OriginalNet(VxmNet):
     """A network with the original's arithmetic around the integration.
@@ -41,6 +44,8 @@ class OriginalNet(VxmNet):
     def __init__(
         self, encoder: Sequence[int], decoder: Sequence[int], *, outside: str, **options: Any
     ) -> None:
+        if outside not in ("zeros", "border"):
+            raise ValueError(f"OriginalNet: outside is {outside!r}; give 'zeros' or 'border'")
         super().__init__(encoder, decoder, **options)
         self.outside = outside
 
@@ -79,7 +84,8 @@ def from_torch(content: Mapping[str, Any], path: Path) -> Model:
     if config.get("int_downsize", 2) not in (1, 2):
         raise _unknown(path, "int_downsize", config["int_downsize"])
     weights = {}
-    for name, values in state.items():
+    for full, values in state.items():
+        name = full.removeprefix("module.")
         match = re.fullmatch(r"unet_model\.(\w+)\.(\d+)\.(?:0\.)?main\.(weight|bias)", name)
         rooms = {"encoder": "down", "decoder": "up", "remaining": "rest"}
         if match and match[1] in rooms:
@@ -88,6 +94,8 @@ def from_torch(content: Mapping[str, Any], path: Path) -> Model:
             weights[name] = values
         elif not name.endswith(".grid"):
             raise _unfitting(path, f"it holds {name}")
+    if not all(isinstance(x, torch.Tensor) and x.is_floating_point() for x in weights.values()):
+        raise _unfitting(path, "they are no real numbers")
     return _model(options, weights, path, "VoxelMorph (torch)")
 
 
@@ -102,7 +110,7 @@ def from_keras(path: Path) -> Model:
     try:
         with h5py.File(path, mode="r") as file:
             saved = file.attrs.get("model_config")
-            stored = {} if saved is None else _arrays(file.get("model_weights", file))
+            stored = {} if saved is None else _arrays(file)
     except (OSError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"{path}: cut short or damaged; fetch or copy it anew") from error
     if saved is None:
@@ -121,7 +129,7 @@ def from_keras(path: Path) -> Model:
     levels = len(options["encoder"])
     weights = {}
     for name, values in stored.items():
-        layer, kind = name.rsplit("/", 1)
+        layer, _, kind = name.rpartition("/")
         room = _room(layer, levels)
         if room is None:
             raise _unfitting(path, f"it holds {name}")
@@ -133,17 +141,35 @@ def from_keras(path: Path) -> Model:
     return _model(options, weights, path, "VoxelMorph (Keras)")
 
 
-def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
-    """Read all arrays of a group, by their names with slashes."""
-    found = {}
+def _arrays(file: h5py.File) -> dict[str, np.ndarray]:
+    """Read all arrays of a file's ``model_weights``, by their names with slashes.
 
-    def keep(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            if item.size > 2**28:
-                raise OSError("an array too large for a network")
-            found[name] = np.asarray(item, dtype=np.float32)
-
-    group.visititems(keep)
+    Raises
+    ------
+    OSError
+        If one of them is no array of a network, or lies in another file.
+    """
+    found: dict[str, np.ndarray] = {}
+    waiting, left = [("", file, "model_weights")], MOST_WEIGHTS
+    while waiting:
+        above, group, name = waiting.pop()
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise OSError(f"{name} is a link")
+        item, path = group[name], f"{above}/{name}"
+        if isinstance(item, h5py.Group):
+            waiting += [(path, item, key) for key in item]
+            continue
+        if (
+            item.external
+            or item.is_virtual
+            or item.dtype.kind != "f"
+            or item.ndim not in (1, 4, 5)
+        ):
+            raise OSError(f"{path} is no array of weights")
+        left -= item.size
+        if left < 0:
+            raise OSError("too many weights for a network")
+        found[path] = np.asarray(item, dtype=np.float32)
     return found
 
 
@@ -155,7 +181,7 @@ def _config(saved: str | bytes, path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: its network's description is damaged") from error
     if "inshape" not in config:
         name = described.get("class_name", "unknown")
-        raise CheckpointError(f"{path}: a Keras network of class {name}, not VxmDense")
+        raise CheckpointError(f"{path}: a Keras network of class {name!r} without an input shape")
     if config.get("enc_nf") and config.get("dec_nf"):
         config["nb_unet_features"] = [config["enc_nf"], config["dec_nf"]]
     return config
@@ -216,7 +242,7 @@ def _model(
 ) -> Model:
     """Put weights into the network; a fully convolutional one fits images of any size."""
     if options["output_stride"] == 2 and not options["half_resolution"]:
-        raise _unknown(path, "a field at half of", "the resolution of its integration")
+        raise _unknown(path, "a decoder that ends at half, but int_resolution", 1)
     try:
         with torch.device("meta"):
             network = OriginalNet(**options)
@@ -224,10 +250,10 @@ def _model(
     except (RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise _unfitting(path, reason if len(reason) < 120 else "shapes differ") from error
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+    network.requires_grad_(False).float()
+    if not all(torch.isfinite(weight).all() for weight in network.parameters()):
         raise CheckpointError(f"{path}: its weights are not all finite; fetch or copy it anew")
-    network.requires_grad_(False)
-    return Model(network.float().eval(), FREESURFER_CROP, {"origin": origin})
+    return Model(network.eval(), FREESURFER_CROP, {"origin": origin})
 
 
 def _unknown(path: Path, name: str, value: Any) -> CheckpointError:

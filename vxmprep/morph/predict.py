@@ -34,7 +34,7 @@ def predict(
     Raises
     ------
     ValueError
-        If the network is one for planes.
+        If the network is one for planes, or the images differ in shape.
     """
     field = _field(model, moving, fixed, dtype)
     return _leave(model, model.network.integrate(field), fixed)
@@ -74,9 +74,14 @@ def _field(
 ) -> torch.Tensor:
     if model.network.dims != 3:
         raise ValueError("predict: a network for planes cannot register volumes")
+    if moving.shape != fixed.shape:
+        raise ValueError(
+            f"predict: moving and fixed have shapes {tuple(moving.shape)} and "
+            f"{tuple(fixed.shape)}; give images on one grid"
+        )
     return model.network(model.frame.enter(moving), model.frame.enter(fixed), dtype)
 
 
 def _leave(model: Model, displacement: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-    shape = model.frame.enter(fixed).shape[2:]
+    shape = model.frame.entered_shape(fixed.shape[2:])
     return model.frame.leave(resize(displacement, shape), fixed.shape[2:])
