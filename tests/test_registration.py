@@ -87,6 +87,24 @@ def test_precision_is_told(precision, pair, tmp_path):
     assert found.summary()["Device"] == "cpu"
 
 
+def test_a_scan_outside_the_atlas_is_refused(pair):
+    moving, fixed, mask = pair
+    nothing = nb.Nifti1Image(np.zeros(moving.shape, np.uint8), moving.affine)
+    with pytest.raises(ValueError, match="nothing of the scan lies inside"):
+        register(nothing, fixed, mask, iterations=3, device="cpu")
+    with pytest.raises(ValueError, match="nothing of the scan lies inside"):
+        register(moving, fixed, nothing, iterations=3, device="cpu")
+
+
+def test_a_network_whose_field_is_not_finite_is_refused(pair, tmp_path):
+    network = VxmNet(encoder=(2, 2), decoder=(2, 2))
+    for weight in network.parameters():
+        weight.data.fill_(1e30)
+    save_checkpoint(Model(network), tmp_path / "network.pt")
+    with pytest.raises(ValueError, match="its displacement is not finite"):
+        register(*pair, model=tmp_path / "network.pt", iterations=0, device="cpu")
+
+
 def test_too_little_memory_of_a_gpu_is_told_with_what_to_do(pair, monkeypatch):
     def exhausted(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")

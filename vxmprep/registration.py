@@ -135,6 +135,8 @@ def register(
 
     Raises
     ------
+    ValueError
+        If scan and atlas have nothing in common, or the network's field is not finite.
     MemoryError
         If the GPU's memory does not suffice; the message says what to change.
     """
@@ -171,6 +173,10 @@ def _register(
     where = torch.device(compute.device)
     scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
     brain = _tensor(mask, where) > 0
+    if not (scan[brain].any() and atlas[brain].any()):
+        raise ValueError(
+            "nothing of the scan lies inside the atlas's brain; look at its brain mask and affine"
+        )
     start = None if model is None else _predict(model, scan, atlas, compute.dtype)
     to_grid = Grid.of(fixed).affine[:3, :3]
     matrix = np.eye(3) if atlas_to_scan is None else atlas_to_scan[:3, :3]
@@ -208,7 +214,10 @@ def _predict(
 
     loaded = load_checkpoint(model)
     loaded.network.to(scan.device)
-    return predict(loaded, scan, atlas, dtype)
+    displacement = predict(loaded, scan, atlas, dtype)
+    if not displacement.isfinite().all():
+        raise ValueError(f"{model}: its displacement is not finite; give another network")
+    return displacement
 
 
 def _tensor(image: nb.spatialimages.SpatialImage, where: torch.device) -> torch.Tensor:

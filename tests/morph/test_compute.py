@@ -47,3 +47,9 @@ def test_without_a_gpu_auto_is_the_processor():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="choose_compute: precision is 'float16'"):
         choose_compute("cpu", "float16")
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(ValueError, match=f"choose_compute: device is '{device}'"):
+        choose_compute(device)

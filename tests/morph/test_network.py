@@ -161,3 +161,22 @@ def test_integration_takes_the_networks_steps():
 def test_networks_that_cannot_be_are_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         VxmNet(*arguments, **options)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 4, 4), (16, 4, 7)])
+@pytest.mark.parametrize("output_stride", [1, 2])
+def test_images_of_a_few_voxels_have_a_field(shape, output_stride):
+    network = trained((4, 4), (4, 4, 4), output_stride=output_stride)
+    pair = torch.rand(2, 1, 1, *shape)
+    with torch.inference_mode():
+        assert network(*pair).isfinite().all()
+
+
+def test_images_of_fewer_voxels_are_refused():
+    with pytest.raises(ValueError, match=r"VxmNet: images of shape \(16, 3, 16\)"):
+        VxmNet((4, 4), (4, 4))(*torch.rand(2, 1, 1, 16, 3, 16))
+
+
+def test_half_precision_gives_a_field_in_single_precision():
+    field = trained((4, 4), (4, 4))(*torch.rand(2, 1, 1, 16, 16, 16), torch.float16)
+    assert field.dtype == torch.float32

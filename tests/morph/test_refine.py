@@ -186,3 +186,15 @@ def test_iterations_for_another_number_of_levels_are_refused():
     image = torch.zeros(1, 1, 8, 8, 8)
     with pytest.raises(ValueError, match="refine: iterations is"):
         refine(image, image, image > 0, iterations=(1, 2))
+
+
+@pytest.mark.parametrize("empty", ["moving", "fixed", "mask"])
+def test_nothing_to_compare_moves_nothing(empty):
+    images = dict(zip(("moving", "fixed"), torch.rand(2, 1, 1, 20, 24, 20), strict=True))
+    images["mask"] = torch.ones(1, 1, 20, 24, 20, dtype=torch.bool)
+    images[empty] = torch.zeros_like(images[empty])
+    field, what = refine(**images, iterations=(3, 3, 3))
+    assert torch.isfinite(field).all()
+    assert all(np.isfinite(values).all() for values in what.similarity)
+    if empty != "mask":
+        assert not field.any()

@@ -303,9 +303,11 @@ def _check(settings: Settings, atlas: Atlas) -> None:
     if settings.device.startswith("cuda"):
         import torch
 
-        if not torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if int(settings.device.partition(":")[2] or 0) >= count:
             raise UsageError(
-                f"--device {settings.device}: torch sees no GPU here; use --device auto or cpu"
+                f"--device {settings.device}: torch sees {count or 'no'} GPU here; use --device "
+                "auto or cpu"
             )
     if settings.model is not None:
         from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint

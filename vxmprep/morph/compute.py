@@ -1,5 +1,6 @@
 """Where the network runs, and in which precision."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,17 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     -------
     Compute
         What was chosen and why.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device or precision.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"choose_compute: device is {device!r}; choose auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
+        raise ValueError(f"choose_compute: device is {device!r}, but torch sees {count} GPUs")
     if precision not in PRECISIONS:
         raise ValueError(f"choose_compute: precision is {precision!r}; choose of {PRECISIONS}")
     chosen = device

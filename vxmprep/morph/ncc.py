@@ -65,7 +65,7 @@ class LocalNcc:
         self.weight = weight
         self.window = window
         self.floor = floor
-        self.total = weight.sum()
+        self.total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
     def __call__(self, warped: torch.Tensor) -> Derivatives:
         """Similarity to a warped image, and its derivatives."""

@@ -282,7 +282,8 @@ def _update(
     evidence.append(pool(stiffness.mul_(change.curvature)))
     evidence = gaussian(torch.cat(evidence, dim=1), tuning.update_sigma[level])
     step, stiffness = evidence[:, :3], evidence[:, 3:]
-    step /= stiffness + tuning.damping * stiffness.mean()
+    # Where an image is empty all are zero, and so is the step.
+    step /= stiffness + (tuning.damping * stiffness.mean() + torch.finfo(stiffness.dtype).tiny)
     step *= tuning.step[level]
     # `norm` along the channels is 40 times slower
     length = step.square().sum(dim=1, keepdim=True).sqrt_()
