@@ -180,3 +180,14 @@ def test_images_of_fewer_voxels_are_refused():
 def test_half_precision_gives_a_field_in_single_precision():
     field = trained((4, 4), (4, 4))(*torch.rand(2, 1, 1, 16, 16, 16), torch.float16)
     assert field.dtype == torch.float32
+
+
+def test_images_are_not_rounded_before_the_first_convolution():
+    """Between 0.5 and 1 bfloat16 has steps of 1/256, coarser than those of the images."""
+    network = trained((4, 4), (4, 4))
+    moving = torch.full((1, 1, 16, 16, 16), 0.75)
+    moving[..., 4:12, :, :] = 0.25
+    slightly = moving + 1 / 1024
+    assert torch.equal(slightly.bfloat16(), moving.bfloat16())
+    fields = [network(image, moving, torch.bfloat16) for image in (moving, slightly)]
+    assert not torch.equal(*fields)

@@ -10,6 +10,7 @@ one's. The inverse of an integrated velocity is the negated velocity's integral,
 of any other field (refined, composed, averaged), `vxmprep.morph.inverse.invert`.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -206,6 +207,9 @@ def resize(displacement: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
             "many axes, of at least 2 voxels"
         )
     mode = "trilinear" if len(old) == 3 else "bilinear"
-    result = functional.interpolate(displacement, tuple(shape), mode=mode, align_corners=True)
     scale = [(new - 1) / (size - 1) for new, size in zip(shape, old, strict=True)]
-    return result * result.new_tensor(scale).view(1, -1, *[1] * len(old))
+    factor = displacement.new_tensor(scale).view(1, -1, *[1] * len(old))
+    grows = math.prod(shape) > math.prod(old)  # the smaller of the two is multiplied
+    source = displacement * factor if grows else displacement
+    result = functional.interpolate(source, tuple(shape), mode=mode, align_corners=True)
+    return result if grows else result * factor
