@@ -236,6 +236,27 @@ def test_divergence_ends_it_with_the_best_network(brains, tmp_path, monkeypatch)
     load_checkpoint(tmp_path / "m" / "model.pt")
 
 
+def test_weights_that_diverged_are_not_kept(brains, tmp_path):
+    """The first step is so long that the second has no finite loss."""
+    path = brains.toml(tmp_path / "m", **{**TINY, "learning_rate": 1e30})
+    for _ in range(2):
+        with pytest.raises(Diverged, match="the loss is no longer finite"):
+            train(path)
+    model = load_checkpoint(tmp_path / "m" / "model.pt").network
+    assert all(weight.abs().max() < 100 for weight in model.parameters())
+    assert not (tmp_path / "m" / "last.ckpt").exists()
+
+
+def test_a_model_that_was_removed_is_made_again(brains, tmp_path):
+    path = brains.toml(tmp_path / "m", **TINY)
+    train(path)
+    before = load_checkpoint(tmp_path / "m" / "model.pt").network.state_dict()
+    (tmp_path / "m" / "model.pt").unlink()
+    train(path)
+    after = load_checkpoint(tmp_path / "m" / "model.pt").network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_a_plateau_ends_it(brains, tmp_path, told):
     settings = {**TINY, "iterations": 50, "learning_rate": 1e-12, "patience": 2}
     train(brains.toml(tmp_path / "m", **settings), told)

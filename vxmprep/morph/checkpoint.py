@@ -1,5 +1,6 @@
 """Networks in files: ours, and those of the original code."""
 
+import io
 import os
 import pickle
 import warnings
@@ -46,7 +47,10 @@ def save_checkpoint(model: Model, path: str | Path) -> None:
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(content, temporary)
+        # Written by Python: torch's own writer does not say that a disk is full.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        temporary.write_bytes(buffer.getbuffer())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

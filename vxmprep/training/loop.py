@@ -109,7 +109,7 @@ class Trainer:
         Interrupted
             If a signal asked to stop; the state is written.
         Diverged
-            If loss or gradient stopped being finite; the state before is written.
+            If loss or gradient stopped being finite; the last state written is from before.
         """
         ended = self._ended()
         if ended:
@@ -171,7 +171,6 @@ class Trainer:
             parts = self.fabric.all_reduce(parts, reduce_op="mean")
         *values, norm = torch.cat([parts, norm[None]]).tolist()
         if not math.isfinite(sum(values) + norm):
-            self._save()
             raise Diverged(self._diverged(batch, values, norm))
         self.optimizer.step()
         named = dict(zip(PARTS, values, strict=True))
@@ -271,9 +270,9 @@ class Trainer:
         best = self.progress.best_iteration
         return (
             f"iteration {self.progress.iteration + 1}: the loss is no longer finite ({parts}, "
-            f"gradient {norm:g}; {pairs}). The network before it is in {self.folder.last.name}, "
-            f"the best one, of iteration {best}, is the model. Lower learning_rate, or use "
-            "precision = 'float32', under another name"
+            f"gradient {norm:g}; {pairs}). The same command tries again from the last state "
+            f"before; the best network, of iteration {best}, is the model. Lower learning_rate, or "
+            "use precision = 'float32', under another name"
         )
 
     def _tell_waiting(self) -> None:

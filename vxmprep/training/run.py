@@ -20,7 +20,7 @@ from vxmprep.training.config import Config
 from vxmprep.training.curves import draw_curves
 from vxmprep.training.data import Atlas, TrainingData, read_atlas
 from vxmprep.training.devices import make_fabric, set_threads, zero_first
-from vxmprep.training.errors import Diverged
+from vxmprep.training.errors import Diverged, TrainingError
 from vxmprep.training.folder import ModelFolder
 from vxmprep.training.loop import Task, Trainer, make_network
 from vxmprep.training.memory import fit
@@ -60,7 +60,10 @@ def run(config: Config, tell: Tell = print) -> Path:
     """
     settings = config.settings
     set_threads(settings.threads)
-    compute = choose_compute(settings.device, settings.precision)
+    try:
+        compute = choose_compute(settings.device, settings.precision)
+    except ValueError as error:
+        raise TrainingError(str(error).removeprefix("choose_compute: ")) from error
     fabric = make_fabric(settings, compute.device)
     fabric.launch()
     tell = tell if fabric.is_global_zero else _silent
@@ -129,9 +132,12 @@ class _Job:
     def finished(self, progress: Progress) -> bool:
         """Tell whether the model is that of a training that has come so far."""
         card = card_of(self.folder)
-        done = card and card["progress"]["iteration"] == progress.iteration
-        if done and self.folder.model.is_file():
-            done = checksum(self.folder.model) == card["checksum"]
+        done = (
+            card
+            and card["progress"]["iteration"] == progress.iteration
+            and self.folder.model.is_file()
+            and checksum(self.folder.model) == card["checksum"]
+        )
         if done:
             self.tell(f"already trained: {self.folder.model}")
         return bool(done)
@@ -141,7 +147,8 @@ class _Job:
         settings = self.config.settings
         network = make_network(settings)
         best = load_state(self.folder.best, network)
-        last = load_state(self.folder.last, make_network(settings))
+        newest = self.folder.last if self.folder.last.exists() else self.folder.best
+        last = load_state(newest, make_network(settings))
         network = network.to(device).eval()
         measured = {}
         for part in PARTS[1:]:
