@@ -271,8 +271,8 @@ class Trainer:
         return (
             f"iteration {self.progress.iteration + 1}: the loss is no longer finite ({parts}, "
             f"gradient {norm:g}; {pairs}). The same command tries again from the last state "
-            f"before; the best network, of iteration {best}, is the model. Lower learning_rate, or "
-            "use precision = 'float32', under another name"
+            f"before; the best network, of iteration {best}, is the model. Lower learning_rate, "
+            "or use precision = 'float32', under another name"
         )
 
     def _tell_waiting(self) -> None:
