@@ -53,6 +53,25 @@ class ModelFolder:
         except Timeout as error:
             raise TrainingError(f"{self.path}: another training is at work here") from error
 
+    def refuse_other(self, identity: Mapping[str, Any]) -> None:
+        """Compare a part of what is to be trained with what was begun here; nothing is written.
+
+        Parameters
+        ----------
+        identity
+            What is known of it before the scans are looked at.
+
+        Raises
+        ------
+        TrainingError
+            If another training was begun here.
+        """
+        if self.identity.exists():
+            found = self._read()
+            # What this version does not know of is told when all is known.
+            known = {name: value for name, value in found.items() if name in identity}
+            self._compare(known, json.loads(json.dumps(identity)))
+
     def claim(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Note what is trained here, or compare it with what was noted.
 
@@ -75,19 +94,24 @@ class ModelFolder:
             with replacing(self.identity) as temporary:
                 temporary.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
             return
+        self._compare(self._read(), wanted)
+        if self.last.exists() and not resume:
+            raise TrainingError(
+                f"{self.path}: a training was begun here; resume it, or choose another name"
+            )
+
+    def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.identity.read_text(encoding="utf-8"))
+            return json.loads(self.identity.read_text(encoding="utf-8"))
         except ValueError as error:
             raise TrainingError(f"{self.identity}: damaged; choose another name") from error
+
+    def _compare(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         differences = _differences(found, wanted)
         if differences:
             raise TrainingError(
                 f"{self.path}: holds a model trained otherwise: {'; '.join(differences)}; "
                 "choose another name, or remove the folder"
-            )
-        if self.last.exists() and not resume:
-            raise TrainingError(
-                f"{self.path}: a training was begun here; resume it, or choose another name"
             )
 
 
