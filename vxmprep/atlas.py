@@ -146,6 +146,8 @@ class PreparedAtlas:
         Labels there.
     network_brain, network_mask : image
         uint8 image and mask on the network's grid.
+    network_labels : image or None
+        Labels there.
     """
 
     brain: nb.Nifti1Image
@@ -153,6 +155,7 @@ class PreparedAtlas:
     labels: nb.Nifti1Image | None
     network_brain: nb.Nifti1Image
     network_mask: nb.Nifti1Image
+    network_labels: nb.Nifti1Image | None
 
 
 def read_atlas(
@@ -212,7 +215,8 @@ def prepare_atlas(atlas: Atlas) -> PreparedAtlas:
         raise AtlasError(f"{atlas.image}: {error}; give a T1w image of a brain") from error
     brain = like(np.where(np.asarray(mask.dataobj) > 0, np.asarray(image.dataobj), 0), image)
     inside = resample(mask, grid, np.eye(4), nearest=True)
-    return PreparedAtlas(brain, mask, labels, network_brain, inside)
+    inner = None if labels is None else resample(labels, grid, np.eye(4), nearest=True)
+    return PreparedAtlas(brain, mask, labels, network_brain, inside, inner)
 
 
 def _placed_mask(atlas: Atlas, given: nb.Nifti1Image, image: nb.Nifti1Image) -> nb.Nifti1Image:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+
+from vxmprep.training.settings import TrainingSettings
 
 DEFAULT_ATLAS = "MNI152NLin2009cAsym"
 
 DEFAULT_ITERATIONS = 100
 """Iterations of the refinement over its levels of 4, 2 and 1 mm: 40, 40 and 20."""
 
-LEVELS = ("prepare", "participant")
+LEVELS = ("prepare", "train", "participant")
 
 SKULL_STRIP = ("auto", "deepbet", "freesurfer", "derivatives", "synthstrip", "bet", "none")
 AFFINE = ("greedy", "ants", "flirt", "none")
 PRECISION = ("auto", "float32", "bfloat16")
+
+SHARED = ("device", "precision", "threads")
+"""Settings of a training that are those of the run, or follow from them."""
 
 PROGRAMS = {
     ("skull_strip", "synthstrip"): "mri_synthstrip",
@@ -27,6 +32,10 @@ PROGRAMS = {
 
 class UsageError(ValueError):
     """Settings that cannot be met; the message is one line for the user."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send before they kill."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Settings:
     write_graph: bool = False
     boilerplate_only: bool = False
     clean_workdir: bool = False
+    exclude: Path | None = None
     force: bool = False
     atlas: str = DEFAULT_ATLAS
     atlas_name: str | None = None
@@ -64,7 +74,21 @@ class Settings:
     refine_iterations: int = DEFAULT_ITERATIONS
     device: str = "auto"
     precision: str = "auto"
+    model_name: str = "cohort"
+    split: Path | None = None
+    resume: bool = True
+    training: TrainingSettings = field(default_factory=TrainingSettings)
     verbose: int = 0
+
+    @property
+    def model_folder(self) -> Path:
+        """The folder of the network that ``train`` makes."""
+        return self.output_dir / "models" / self.model_name
+
+    def model_label(self, path: Path) -> str:
+        """Name a network's file as results do: by its place in the output, or its name alone."""
+        models = self.output_dir / "models"
+        return str(path.relative_to(models.parent)) if models in path.parents else path.name
 
     def threads(self, scans: int) -> int:
         """Give the threads per scan: the processors shared out when there are few scans.
@@ -84,6 +108,9 @@ class Settings:
         options: dict = {}
         for item in fields(self):
             value = getattr(self, item.name)
+            if isinstance(value, TrainingSettings):
+                options |= _training_options(value)
+                continue
             if isinstance(value, Path):
                 value = str(value)
             elif isinstance(value, tuple):
@@ -94,4 +121,19 @@ class Settings:
             options["derivatives"] = [f"derivatives={path}" for path in self.derivatives]
         if not options.pop("n4", False):
             options["no_n4"] = True
+        if not options.pop("resume", False):
+            options["no_resume"] = True
         return options
+
+
+def _training_options(settings: TrainingSettings) -> dict:
+    """Give the settings of a training that are not the usual ones, by the names of the options."""
+    usual = TrainingSettings()
+    found = {}
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if item.name not in SHARED and value != getattr(usual, item.name):
+            found[item.name] = list(value) if item.name == "structures" else value
+    if isinstance(settings.features, tuple):
+        found["features"] = ":".join(",".join(map(str, side)) for side in settings.features)
+    return found

@@ -157,7 +157,10 @@ def test_a_model_is_a_file(given, tmp_path):
     [
         (["--fs-subjects-dir", "/nowhere"], "--fs-subjects-dir /nowhere: no such folder"),
         (["-d", "masks=/nowhere"], "--derivatives /nowhere: no such folder"),
-        (["--model", "/nowhere/net.pt"], "--model /nowhere/net.pt: no such file"),
+        (
+            ["--model", "/nowhere/net.pt"],
+            "--model /nowhere/net.pt: no such file, nor a network in OUTPUT_DIR/models",
+        ),
     ],
 )
 def test_a_path_that_is_not_there_is_named_in_one_line(options, words, refused):
@@ -274,7 +277,7 @@ def test_a_value_out_of_its_range_is_refused_in_the_last_line(options, words, re
 
 def test_an_unknown_level_is_refused(bids_dir, tmp_path, capsys):
     said = said_about([str(bids_dir), str(tmp_path / "out"), "everything"], capsys)
-    assert said == ("vxmprep: everything: no such level; levels are prepare, participant\n")
+    assert said == ("vxmprep: everything: no such level; levels are prepare, train, participant\n")
 
 
 def test_a_word_in_place_of_a_number_is_refused_in_the_users_terms(refused):

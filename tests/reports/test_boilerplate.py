@@ -23,6 +23,8 @@ from vxmprep.reports.boilerplate import (
     methods_text,
     versions,
 )
+from vxmprep.reports.training import TrainingUsed
+from vxmprep.training.settings import TrainingSettings
 
 DEFAULT = AtlasUsed(
     name="MNI152NLin2009cAsym",
@@ -39,6 +41,11 @@ FSAVERAGE = AtlasUsed(name="MNI305", image="brain.mgz", sha256="88" * 32, labels
 MODEL = ModelUsed(
     name="cohort.pt", sha256="ab12cd34ef56" + "0" * 52, steps=5, precision="bfloat16"
 )
+TRAINING = TrainingUsed(
+    settings=TrainingSettings().as_mapping(), scans=30, participants=28, validation=4,
+    iteration=700,
+)  # fmt: skip
+OURS = replace(MODEL, training=TRAINING)
 RUN = Methods(
     levels=("participant",),
     scans=12,
@@ -78,6 +85,7 @@ FIRST_AUTHORS = {
     "nipype": "Gorgolewski et al., 2011",
     "nibabel": "Brett et al., n.d.",
     "simpleitk": "Lowekamp et al., 2013",
+    "adam": "Kingma and Ba, 2015",
     "pytorch": "Paszke et al., 2019",
 }
 """How each entry of the library is cited, written down by hand."""
@@ -85,10 +93,12 @@ FIRST_AUTHORS = {
 
 def some_runs():
     """Give runs that differ in everything that the text depends on."""
-    models = ((None, 100), (None, 0), (MODEL, 100), (MODEL, 0))
+    models = ((None, 100), (None, 0), (MODEL, 100), (MODEL, 0), (OURS, 100))
     for levels, atlas, (model, iterations) in product(
-        (("prepare",), ("participant",)), (DEFAULT, FLOW, OWN, FSAVERAGE), models
+        (("prepare",), ("train",), ("participant",)), (DEFAULT, FLOW, OWN, FSAVERAGE), models
     ):
+        if levels == ("train",) and model is None:
+            continue
         for strip, affine, n4 in product(STRIP, AFFINE, (True, False)):
             compared = 11 if levels == ("participant",) and atlas.labels else 0
             yield replace(
@@ -170,6 +180,16 @@ def test_each_way_to_strip_that_the_command_offers_has_its_sentence():
             {"model": MODEL},
             ["`cohort.pt`", "in bfloat16", "velocity field", "5 steps"],
             {"voxelmorph", "scalingsquaring"},
+        ),
+        (
+            {"model": OURS},
+            ["30 scans of 28 participants", "after 700 iterations", "4 other participants"],
+            {"adam", "voxelmorph"},
+        ),
+        (
+            {"model": OURS, "levels": ("prepare", "train"), "evaluated": 0},
+            ["A VoxelMorph network (Balakrishnan et al., 2019) was trained", "plus 1 times"],
+            {"adam", "voxelmorph", "pytorch"},
         ),
         (
             {"model": replace(MODEL, steps=0, program="VoxelMorph (torch)")},
@@ -391,7 +411,7 @@ def test_an_entry_of_the_library_is_whole(kind, key, text):
     assert re.fullmatch(r"\d{4}", found.get("year", "2000"))
     assert re.fullmatch(r"10\.\d{4,5}/\S+", found.get("doi", "10.1000/none"))
     people = found["author"].split(" and ")
-    assert len(people) != 2, "cite such a work by both names: not written yet"
     assert all(p == "others" or re.fullmatch(r"[^,]+, [^,]+", p) for p in people)
-    label = people[0].split(",")[0] + (" et al." if len(people) > 1 else "")
+    families = [name.split(",")[0] for name in people]
+    label = " and ".join(families) if len(people) < 3 else f"{families[0]} et al."
     assert FIRST_AUTHORS[key] == f"{label}, {found.get('year', 'n.d.')}"

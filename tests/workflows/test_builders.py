@@ -19,6 +19,7 @@ from vxmprep.workflows import (
     init_evaluation_wf,
     init_registration_wf,
     init_scan_wf,
+    init_training_wf,
 )
 from vxmprep.workflows.scan import STAGES
 
@@ -50,10 +51,21 @@ def cohort(tmp_path, **settings) -> pe.Workflow:
     return init_cohort_wf(scans=scans, output_dir=str(tmp_path), **shared, **settings)
 
 
+def training(tmp_path) -> pe.Workflow:
+    scans = [
+        {"name": "sub-01", "participant": "01", "image": IMAGE, "labels": LABELS, "site": "A"},
+        {"name": "sub-02", "participant": "02", "image": IMAGE},
+    ]
+    shared = {"atlas_image": IMAGE, "atlas_labels": LABELS, "space": "MNI"}
+    return init_training_wf(scans=scans, folder=str(tmp_path / "model"), **shared)
+
+
 def built(builder, scan: dict, tmp_path) -> pe.Workflow:
     """A builder's graph with nothing but what it must be told."""
     if builder is init_cohort_wf:
         return cohort(tmp_path)
+    if builder is init_training_wf:
+        return training(tmp_path)
     return builder(**scan) if builder is init_scan_wf else builder()
 
 
@@ -132,6 +144,13 @@ def test_inputs_and_outputs_of_a_graph_are_documented(builder, scan, tmp_path):
 @pytest.mark.parametrize("skull_strip", SKULL_STRIPS)
 def test_every_mandatory_input_of_a_cohort_is_filled(skull_strip, tmp_path):
     assert unfilled(cohort(tmp_path, skull_strip=skull_strip)) == []
+
+
+def test_every_mandatory_input_of_a_training_is_filled(tmp_path):
+    workflow = training(tmp_path)
+    assert unfilled(workflow) == []
+    inputs = workflow.get_node("train").inputs
+    assert (inputs.labels, inputs.sites) == ([LABELS, None], ["A", None])
 
 
 def test_an_input_that_nothing_supplies_would_be_noticed(tmp_path):

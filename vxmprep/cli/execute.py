@@ -94,7 +94,7 @@ def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
 
     A graph costs nipype a time that grows with the square of its scans.
     """
-    _log_to(logs / "nipype.log")
+    log_to(logs / "nipype.log")
     if plan.settings.write_graph:
         draw(plan, logs)
     size = max(SCANS_A_GRAPH, SCANS_A_PROCESSOR * plan.settings.nprocs)
@@ -104,7 +104,7 @@ def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
         _run_some(plan, plan.pending[first : first + size], work, logs, listener)
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
     """Send what nipype says to a file, which is made when there is something to say."""
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan
     from vxmprep.reports.boilerplate import Methods, ModelUsed
+    from vxmprep.reports.training import TrainingUsed
 
 
 def methods_of(plan: Plan) -> Methods:
@@ -43,25 +45,59 @@ def methods_of(plan: Plan) -> Methods:
             labels=None if atlas.labels is None else atlas.labels.name,
             approximate=atlas.approximate_labels,
         ),
-        model=None if settings.model is None else _model(plan),
+        model=_model(plan),
         iterations=settings.refine_iterations,
         evaluated=len(segmented) if "participant" in settings.levels else 0,
         versions=versions(),
     )
 
 
-def _model(plan: Plan) -> ModelUsed:
-    """Give what is said of the network, which its file tells."""
-    from vxmprep.morph.checkpoint import load_checkpoint
+def _model(plan: Plan) -> ModelUsed | None:
+    """Give what is said of the network, which its file tells once it is there."""
     from vxmprep.reports.boilerplate import ModelUsed
     from vxmprep.spatial.files import checksum
 
-    path = plan.settings.model
+    settings = plan.settings
+    trains = "train" in settings.levels
+    path = settings.model_folder / "model.pt" if trains else settings.model
+    if path is None:
+        return None
+    precision = plan.compute.precision
+    if not path.is_file():
+        from vxmprep.reports.training import TrainingUsed
+
+        mapping = settings.training.as_mapping()
+        return ModelUsed(
+            name=settings.model_label(path),
+            sha256="",
+            steps=settings.training.integration_steps,
+            precision=precision,
+            training=TrainingUsed(settings=mapping),
+        )
+    from vxmprep.morph.checkpoint import load_checkpoint
+
     model = load_checkpoint(path)
     return ModelUsed(
-        name=path.name,
+        name=settings.model_label(path),
         sha256=checksum(path),
         steps=model.network.steps,
-        precision=plan.compute.precision,
+        precision=precision,
         program=model.description.get("origin"),
+        training=_training(model.description),
+    )
+
+
+def _training(description: Mapping) -> TrainingUsed | None:
+    """Give what a checkpoint says of its training, if it says it."""
+    from vxmprep.reports.training import TrainingUsed
+
+    counts = description.get("split")
+    if not counts or "training" not in description:
+        return None
+    return TrainingUsed(
+        settings=description["training"],
+        scans=counts["train"]["scans"],
+        participants=counts["train"]["participants"],
+        validation=counts["validation"]["participants"],
+        iteration=description["iteration"],
     )

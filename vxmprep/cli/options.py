@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,20 +19,26 @@ from vxmprep.config import (
     SKULL_STRIP,
 )
 from vxmprep.resources import available_memory_gb, available_processors
+from vxmprep.training.settings import CHOICES, TrainingSettings
 
 DESCRIPTION = """\
 Register the T1w scans of a BIDS dataset to an atlas: skull-strip, bias correction, affine,
-VoxelMorph deformable registration. Writes BIDS derivatives with transforms that ITK and ANTs read.
+VoxelMorph deformable registration, with a network trained on the dataset if you want. Writes BIDS
+derivatives with transforms that ITK and ANTs read.
 What is done already is not done again.
 """
 
 EPILOG = """\
 levels:
   prepare       find the brain of every scan, correct its bias field, align it to the atlas
-  participant   prepare what is not prepared yet, register and evaluate every scan
+  train         prepare what is not prepared yet, train a network on all scans, and save it in
+                OUTPUT_DIR/models; a training that was stopped or killed goes on
+  participant   prepare what is not prepared yet, register and evaluate every scan, after train
+                with the network just trained
 
-example:
+examples:
   vxmprep /data/study /data/study-vxmprep participant --nprocs 8
+  vxmprep /data/study /data/study-vxmprep train participant --voxel-size 2 --model-name study
 
 exit codes:
   0  all scans are done
@@ -71,10 +79,11 @@ def build_parser(kind: type[Parser] = Parser) -> Parser:
         nargs="*",
         default=None,
         metavar="LEVEL",
-        help=f"{' or '.join(LEVELS)}; see below",
+        help=f"{', '.join(LEVELS[:-1])} or {LEVELS[-1]}; see below",
     )
     _add_selection(parser.add_argument_group("which scans, and what is there already"))
     _add_method(parser.add_argument_group("how they are registered"))
+    _add_training(parser.add_argument_group("how a network is trained (train)"))
     _add_machine(parser.add_argument_group("the machine"))
     _add_saying(parser.add_argument_group("what is said and written"))
     return parser
@@ -130,7 +139,18 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         help="FreeSurfer's subjects directory (default: sourcedata/freesurfer in the output, "
         "derivatives/freesurfer or sourcedata/freesurfer in the dataset)",
     )
-    group.add_argument("--force", action="store_true", help="do again what is done already")
+    group.add_argument(
+        "--exclude",
+        type=Path,
+        metavar="FILE",
+        help="scans that no network is trained on: a participant, session or scan on each line, "
+        "as sub-01, sub-01_ses-1 or sub-01_ses-1_run-2",
+    )
+    group.add_argument(
+        "--force",
+        action="store_true",
+        help="do again what is done already; a training is not begun anew",
+    )
 
 
 def _add_method(group: argparse._ArgumentGroup) -> None:
@@ -164,9 +184,10 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--model",
-        metavar="none|FILE",
-        help="none: refinement alone; or a network's file: our checkpoint, or a .pt or .h5 of the "
-        "original VoxelMorph (default: none)",
+        metavar="none|NAME|FILE",
+        help="none: refinement alone; the name of a network in OUTPUT_DIR/models; or a network's "
+        "file: our checkpoint, or a .pt or .h5 of the original VoxelMorph (default: none; after "
+        "train, the network just trained)",
     )
     group.add_argument(
         "--refine-iterations",
@@ -186,6 +207,116 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         "--precision",
         choices=PRECISION,
         help="of the network; auto: bfloat16 where the device has units for it (default: auto)",
+    )
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    usual = {item.name: item.default for item in fields(TrainingSettings)}
+
+    def option(name: str, help: str, **how: object) -> None:
+        default = usual.get(name)
+        given = "" if default is None or default == () else f" (default: {default})"
+        flag = "--" + name.replace("_", "-")
+        group.add_argument(flag, help=help + given, **how)
+
+    group.add_argument(
+        "--model-name",
+        type=_model_name,
+        metavar="NAME",
+        help="of the network, and of its folder in OUTPUT_DIR/models (default: cohort)",
+    )
+    option(
+        "image_loss",
+        "similarity of the images: local cross-correlation or mean squared error",
+        choices=CHOICES["image_loss"],
+    )
+    option(
+        "smoothness_weight",
+        "lambda, weight of the field's gradient penalty (default: 1.0 for lncc, 0.02 for mse)",
+        type=_number(),
+        metavar="LAMBDA",
+    )
+    option(
+        "segmentation_weight",
+        "gamma, weight of the overlap of segmentations in scans that have one",
+        type=_number(),
+        metavar="GAMMA",
+    )
+    option(
+        "structures",
+        "labels that count in it (default: the paper's 30, or all if there are none of these)",
+        nargs="+",
+        action="extend",
+        type=positive,
+        metavar="LABEL",
+    )
+    option("pairs", "scans to the atlas, or to scans of others", choices=CHOICES["pairs"])
+    option(
+        "features",
+        "the paper's network (vxm), its doubled form (x2), or features of encoder and decoder as "
+        "16,32,32,32:32,32,32,32,32,16,16",
+        type=_features,
+        metavar="vxm|x2|LIST",
+    )
+    option(
+        "integration_steps",
+        "squarings of the stationary velocity field; 0 = a displacement field",
+        type=count,
+        metavar="N",
+    )
+    option("field_resolution", "of the field", choices=CHOICES["field_resolution"])
+    option("voxel_size", "of images and network, mm", type=count, choices=CHOICES["voxel_size"])
+    option("batch_size", "pairs an iteration, of all devices", type=positive, metavar="N")
+    option(
+        "iterations",
+        "most iterations; it ends before where validations no longer improve",
+        type=positive,
+        metavar="N",
+    )
+    option("learning_rate", "of Adam", type=_number(above=True), metavar="RATE")
+    option(
+        "final_learning_rate",
+        "at the last iteration, reached geometrically (default: constant)",
+        type=_number(above=True),
+        metavar="RATE",
+    )
+    option(
+        "augmentation",
+        "strength of random affine maps and contrasts of the moving scan, 0 = none, 1 = strong",
+        type=_number(),
+        metavar="STRENGTH",
+    )
+    option("validate_every", "iterations between validations", type=positive, metavar="N")
+    option("validation_pairs", "most pairs in each of them", type=positive, metavar="N")
+    option("patience", "validations without improvement that end it", type=positive, metavar="N")
+    option("checkpoint_every", "iterations between checkpoints", type=positive, metavar="N")
+    option(
+        "split",
+        "JSON with lists of participants: train, validation, test (default: drawn by --seed, in "
+        "the proportions of the sites in participants.tsv)",
+        type=Path,
+        metavar="FILE",
+    )
+    option("seed", "of split, samples and augmentation", type=count, metavar="N")
+    option("devices", "GPUs, or processes, on each machine", type=positive, metavar="N")
+    option("nodes", "machines, of a Slurm job", type=positive, metavar="N")
+    option(
+        "memory_budget",
+        "memory for a step on each device (default: what it has); it decides how many pairs go "
+        "through the network at a time, and in which precision",
+        type=_number(above=True),
+        metavar="GIB",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with a training that was begun under this name (as it does by default)",
+    )
+    group.add_argument(
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        help="refuse a name under which a training was begun",
     )
 
 
@@ -275,6 +406,36 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text} is not auto, cpu, cuda or cuda:N")
     return text
+
+
+def _model_name(text: str) -> str:
+    if text in ("none", "bundled") or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        raise argparse.ArgumentTypeError(f"{text} is no name of letters, digits, -, _ and .")
+    return text
+
+
+def _features(text: str) -> str | tuple[tuple[int, ...], ...]:
+    if ":" not in text:
+        return text
+    try:
+        return tuple(tuple(int(n) for n in side.split(",")) for side in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not as 16,32:32,32,16") from None
+
+
+def _number(*, above: bool = False) -> Callable[[str], float]:
+    """Read a number of at least, or above, 0."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text} is not a number") from None
+        if not 0 <= number < float("inf") or (above and number == 0):
+            raise argparse.ArgumentTypeError(f"{text} is not {'above' if above else 'at least'} 0")
+        return number
+
+    return read
 
 
 def positive(text: str) -> int:

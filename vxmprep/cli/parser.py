@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from vxmprep.cli.options import USAGE, Parser, build_parser
-from vxmprep.config import LEVELS, PROGRAMS, Settings
+from vxmprep.config import LEVELS, PROGRAMS, SHARED, Settings
 from vxmprep.resources import available_processors
+from vxmprep.training.errors import TrainingError
+from vxmprep.training.settings import TrainingSettings
 
+TRAINING = tuple(item.name for item in fields(TrainingSettings) if item.name not in SHARED)
 POSITIONALS = ("bids_dir", "output_dir", "levels")
 PATHS = (
     "bids_dir", "output_dir", "work_dir", "fs_subjects_dir", "bids_filter_file",
-    "bids_database_dir", "use_plugin", "atlas_labels",
+    "bids_database_dir", "use_plugin", "atlas_labels", "exclude", "split",
 )  # fmt: skip
 
 
@@ -129,17 +132,20 @@ def _settings(given: dict) -> Settings:
     unknown = [level for level in given["levels"] if level not in LEVELS]
     if unknown:
         raise BadOptionError(f"{unknown[0]}: no such level; levels are {', '.join(LEVELS)}")
+    if "model" in given and {"train", "participant"} <= set(given["levels"]):
+        raise BadOptionError("--model: participant after train uses the network just trained")
     defaults = {f.name: f.default for f in fields(Settings) if f.default is not MISSING}
     defaults["nprocs"] = available_processors()
-    values = {**defaults, **given}
+    values = {**defaults, **given, "training": _training({**defaults, **given})}
+    for option in TRAINING:
+        values.pop(option, None)
     for option in ("levels", "participant_label", "session_label", "derivatives"):
         values[option] = tuple(values[option])
     for option in PATHS:
         if values[option] is not None:
             values[option] = values[option].absolute()
     values["derivatives"] = tuple(path.absolute() for path in values["derivatives"])
-    model = values["model"]
-    values["model"] = None if model in (None, "none") else Path(model).absolute()
+    values["model"] = _model(values["model"], values["output_dir"])
     if Path(values["atlas"]).is_file():
         values["atlas"] = str(Path(values["atlas"]).absolute())
     settings = Settings(**values)
@@ -147,6 +153,28 @@ def _settings(given: dict) -> Settings:
     if problem:
         raise BadOptionError(problem)
     return settings
+
+
+def _training(values: dict) -> TrainingSettings:
+    """Take the options of a training, and those of the run that are its own too."""
+    given = {name: values[name] for name in TRAINING if name in values}
+    if "structures" in given:
+        given["structures"] = tuple(given["structures"])
+    threads = max(1, values["nprocs"] // given.get("devices", 1))
+    shared = {"device": values["device"], "precision": values["precision"], "threads": threads}
+    try:
+        return TrainingSettings(**given, **shared)
+    except TrainingError as error:
+        name, _, rest = str(error).partition(" ")
+        raise BadOptionError(f"--{name.replace('_', '-')} {rest}") from error
+
+
+def _model(given: str | None, output_dir: Path) -> Path | None:
+    """Give the file of the network that is named: a file's name counts before a model's."""
+    if given in (None, "none"):
+        return None
+    named = output_dir / "models" / given / "model.pt"
+    return named if not Path(given).is_file() and named.is_file() else Path(given).absolute()
 
 
 def _problem(settings: Settings) -> str | None:
@@ -185,7 +213,11 @@ def _absent_file(settings: Settings) -> str | None:
         if not path.is_dir():
             return f"--derivatives {path}: no such folder"
     if settings.model is not None and not settings.model.is_file():
-        return f"--model {settings.model}: no such file"
+        return f"--model {settings.model}: no such file, nor a network in OUTPUT_DIR/models"
+    for name in ("exclude", "split"):
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            return f"--{name} {path}: no such file"
     if settings.use_plugin is not None and not settings.use_plugin.is_file():
         return f"--use-plugin {settings.use_plugin}: no such file"
     return None

@@ -255,7 +255,11 @@ def _provenance(settings: Settings, atlas: Atlas, skull_strip: str) -> dict[str,
     files = atlas.description()
     image = {key: files[key] for key in ("Name", "Image", "Mask") if key in files}
     model = settings.model
-    network = "none" if model is None else {"File": model.name, "SHA256": checksum(model)}
+    network = (
+        "none"
+        if model is None
+        else {"File": settings.model_label(model), "SHA256": checksum(model)}
+    )
     brain = {"SkullStrip": skull_strip, "BiasCorrection": "N4" if settings.n4 else "none"}
     align = {**brain, "Affine": settings.affine}
     register = {**align, "RefineIterations": settings.refine_iterations}

@@ -14,10 +14,12 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.cli.parser import parse
+from vxmprep.config import Terminated
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
 
 LEAST_MB = 2600
 """Memory of the largest step."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which batch systems send before they kill."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,14 +69,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(settings: Settings) -> int:
     from vxmprep.cli.plan import make_plan
 
-    plan = make_plan(settings)
     if settings.boilerplate_only:
-        print(write_boilerplate(plan))
+        print(write_boilerplate(make_plan(settings)))
         return 0
+    if "train" in settings.levels:
+        return _train(settings)
+    return _process(make_plan(settings))
+
+
+def _train(settings: Settings) -> int:
+    """Prepare, train, and register with the network just trained, as far as asked for."""
+    from vxmprep.cli.plan import make_plan
+    from vxmprep.cli.train import check_training, train
+
+    plan = make_plan(replace(settings, levels=("prepare",)))
+    check_training(plan)
+    code = _process(plan)
+    if code and settings.stop_on_first_crash:
+        return code
+    with run_folder(settings.work_dir) as work:
+        set_environment(work, settings.training.threads)
+        model = train(plan, work, _start_logs(settings))
+    if model is None:
+        return 1
+    if "participant" not in settings.levels:
+        write_boilerplate(replace(plan, settings=settings))
+        return code
+    after = make_plan(replace(settings, levels=("participant",), model=model))
+    return max(code, _process(after, warned=True))
+
+
+def _process(plan: Plan, *, warned: bool = False) -> int:
+    """Do what is to be done with each scan."""
     from vxmprep.bids.derivatives import describe_dataset
     from vxmprep.cli.execute import execute, read_plugin
     from vxmprep.config import UsageError
 
+    settings = plan.settings
     try:
         describe_dataset(settings.output_dir, settings.bids_dir)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -89,7 +116,8 @@ def _run(settings: Settings) -> int:
         remove_old_work(settings.work_dir, every=True)
     if not plan.pending:
         return execute(plan)
-    _warn(plan)
+    if not warned:
+        _warn(plan)
     with run_folder(settings.work_dir) as work:
         set_environment(work, plan.threads)
         if settings.use_plugin is not None:

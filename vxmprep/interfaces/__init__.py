@@ -12,6 +12,7 @@ from vxmprep.interfaces.preparation import (
 )
 from vxmprep.interfaces.registration import Register
 from vxmprep.interfaces.resampling import ApplyTransform, CarryLabels
+from vxmprep.interfaces.training import TrainVoxelMorph
 
 __all__ = [
     "AffineAlign",
@@ -26,4 +27,5 @@ __all__ = [
     "SaveScan",
     "SkullStrip",
     "SynthStrip",
+    "TrainVoxelMorph",
 ]

@@ -25,6 +25,7 @@ class _PrepareAtlasOutputSpec(TraitedSpec):
     labels = File(desc="labels on its own grid; undefined where the atlas has none")
     network_brain = File(desc="skull-stripped atlas on the network's grid, uint8")
     network_mask = File(desc="brain mask on the network's grid")
+    network_labels = File(desc="labels there; undefined where the atlas has none")
 
 
 class PrepareAtlas(SimpleInterface):

@@ -16,6 +16,7 @@ from importlib import metadata
 from importlib.resources import files
 
 import vxmprep
+from vxmprep.reports.training import TrainingUsed
 
 PROGRAMS = {
     "vxmprep": "vxmprep", "python": "Python", "nipype": "Nipype", "pybids": "PyBIDS",
@@ -79,8 +80,8 @@ CONFORM = (
     "intensities were divided by their {whitest:g}th percentile inside the brain and clipped at 1."
 )
 NETWORK = (
-    "A VoxelMorph network [checkpoint `{model.name}`, SHA-256 beginning {model.sha256:.12}; "
-    "@voxelmorph]{model.origin}, run in {torch} [@pytorch] in {model.precision}, predicted "
+    "A VoxelMorph network [checkpoint `{model.name}`{model.checksum}; @voxelmorph]{model.origin}, "
+    "run in {torch} [@pytorch] in {model.precision}, predicted "
 )
 VELOCITY = (
     "a stationary velocity field for each scan, which was integrated by scaling and squaring in "
@@ -105,6 +106,7 @@ FIELD = (
     "{least:g}) or stretched excessively, and outside the brain it was made to fade harmonically "
     "to zero. Its inverse was found numerically by Newton's method."
 )
+TRAINED = "A VoxelMorph network [@voxelmorph] was trained in {torch} [@pytorch]."
 AFFINE_ALONE = "No deformable registration was performed."
 OUTPUT = (
     "Images and label maps were resampled between scan and atlas in one step with the stored "
@@ -152,6 +154,8 @@ class ModelUsed:
         Of its convolutions.
     program
         What trained it, if not vxmprep.
+    training
+        How vxmprep trained it, where that is known.
     """
 
     name: str
@@ -159,6 +163,12 @@ class ModelUsed:
     steps: int
     precision: str
     program: str | None = None
+    training: TrainingUsed | None = None
+
+    @property
+    def checksum(self) -> str:
+        """Words that tell the checkpoint from others; none where it is not made yet."""
+        return self.sha256 and f", SHA-256 beginning {self.sha256:.12}"
 
     @property
     def origin(self) -> str:
@@ -173,14 +183,15 @@ class Methods:
     Attributes
     ----------
     levels : tuple of str
-        Which of ``prepare`` and ``participant`` ran; the second includes what the first does.
+        Which of ``prepare``, ``train`` and ``participant`` ran; the others include what the first
+        does.
     scans, participants, evaluated : int
         How many were processed, and how many scans' segmentations were compared with the atlas's.
     skull_strip, n4, affine : str, bool, str
         How brains were found (see `STRIP`), whether the bias field was corrected, how affines
         were found (see `AFFINE`).
     atlas, model
-        The atlas, and the network if there was one.
+        The atlas, and the network if there was one, used or trained.
     iterations : int
         Iterations of the refinement, as the user gives them; 0 where it was off.
     versions : mapping
@@ -229,6 +240,8 @@ def _template(methods: Methods) -> str:
     paragraphs = [[INPUT], _atlas(methods), preparation]
     if "participant" in methods.levels:
         paragraphs += [_registration(methods), [EVALUATION] if methods.evaluated else []]
+    elif "train" in methods.levels:
+        paragraphs += [[TRAINED, *_training(methods.model)]]
     return "\n\n".join(" ".join(sentences) for sentences in paragraphs if sentences)
 
 
@@ -244,12 +257,17 @@ def _atlas(methods: Methods) -> list[str]:
 def _registration(methods: Methods) -> list[str]:
     if methods.model is not None:
         predicted = NETWORK + (VELOCITY if methods.model.steps else DISPLACEMENT)
-        steps = [predicted, FROM_NETWORK + REFINEMENT if methods.iterations else NO_REFINEMENT]
+        after = FROM_NETWORK + REFINEMENT if methods.iterations else NO_REFINEMENT
+        steps = [predicted, *_training(methods.model), after]
     elif methods.iterations:
         steps = [FROM_ZERO + REFINEMENT]
     else:
         return [AFFINE_ALONE, OUTPUT]
     return [*steps, FIELD, OUTPUT, JACOBIAN]
+
+
+def _training(model: ModelUsed) -> list[str]:
+    return [] if model.training is None else model.training.sentences()
 
 
 def _values(methods: Methods) -> dict[str, object]:
@@ -305,8 +323,9 @@ def _library() -> dict[str, dict[str, str]]:
 def _label(found: re.Match) -> str:
     """Give author and year of a key."""
     fields = _library()[found[1]]
-    first, *others = fields["author"].split(" and ")
-    return first.split(",")[0] + " et al." * bool(others) + f", {fields['year']}"
+    people = [name.split(",")[0] for name in fields["author"].split(" and ")]
+    named = " and ".join(people) if len(people) < 3 else f"{people[0]} et al."
+    return f"{named}, {fields['year']}"
 
 
 def _reference(fields: Mapping[str, str]) -> str:

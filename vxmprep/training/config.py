@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
+from vxmprep.spatial.files import replacing
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.packing import Scan
 from vxmprep.training.settings import TrainingSettings, settings_from
@@ -97,18 +101,47 @@ def read_config(path: Path) -> Config:
     for number, scan in enumerate(scans, start=1):
         _check(scan, SCAN_KEYS, {"name", "participant", "image"}, f"{path}: scan {number}")
     where = path.absolute().parent
-    folder = where / content["folder"]
+    folder = _placed(where, content["folder"])
     return Config(
         folder=folder,
-        cohort=where / content.get("cohort", folder / "cohort"),
+        cohort=_placed(where, content.get("cohort", folder / "cohort")),
         atlas=AtlasFiles(**_paths(atlas, where)),
         scans=tuple(Scan(**_paths(scan, where)) for scan in scans),
         settings=settings_from(content.get("settings", {}), f"{path}: settings"),
-        split=where / content["split"] if "split" in content else None,
+        split=_placed(where, content["split"]) if "split" in content else None,
         resume=content.get("resume", True),
         licence=content.get("licence"),
         left_out=content.get("left_out", {}),
     )
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write a configuration, with paths relative to the file's folder so that both can be moved.
+
+    Parameters
+    ----------
+    config
+        What is written; `read_config` gives it back.
+    path
+        The file.
+    """
+    where = path.absolute().parent.resolve()
+
+    def told(item: Any) -> dict[str, Any]:
+        return {
+            name: os.path.relpath(_plain(value), where) if isinstance(value, Path) else value
+            for name, value in vars(item).items()
+            if value is not None
+        }
+
+    content = told(config) | {
+        "atlas": told(config.atlas),
+        "settings": config.settings.as_mapping(),
+        "scans": [told(scan) for scan in config.scans],
+        "left_out": dict(config.left_out),
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(tomli_w.dumps(content), encoding="utf-8")
 
 
 def _check(table: Any, known: set[str], needed: set[str], where: str) -> None:
@@ -127,4 +160,14 @@ def _check(table: Any, known: set[str], needed: set[str], where: str) -> None:
 
 def _paths(table: dict[str, str], where: Path) -> dict[str, Any]:
     files = ("image", "mask", "labels")
-    return {name: where / value if name in files else value for name, value in table.items()}
+    return {n: _placed(where, value) if n in files else value for n, value in table.items()}
+
+
+def _placed(where: Path, path: str | Path) -> Path:
+    """Give the place of a path that counts from a folder, without `..` in its messages."""
+    return _plain(where / path)
+
+
+def _plain(path: Path) -> Path:
+    # The file itself may be a link to one without its suffix.
+    return path.parent.resolve() / path.name

@@ -28,6 +28,7 @@ class ModelFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.identity = path / IDENTITY
+        self.config = path / "config.toml"
         self.split = path / "split.json"
         self.last, self.best = path / "last.ckpt", path / "best.ckpt"
         self.model = path / "model.pt"

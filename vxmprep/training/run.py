@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,9 +15,10 @@ from vxmprep.morph.compute import Compute, choose_compute
 from vxmprep.morph.frame import Frame
 from vxmprep.morph.model import Model
 from vxmprep.spatial.files import checksum
+from vxmprep.spatial.images import load, save
 from vxmprep.training.card import Card, card_of, versions, write_card
 from vxmprep.training.cohort import open_cohort
-from vxmprep.training.config import Config
+from vxmprep.training.config import Config, write_config
 from vxmprep.training.curves import draw_curves
 from vxmprep.training.data import Atlas, TrainingData, read_atlas
 from vxmprep.training.devices import make_fabric, set_threads, zero_first
@@ -117,6 +119,7 @@ class _Job:
         if settings.segmentation_weight:
             self._tell_labels()
         folder.claim(self._identity(), resume=config.resume)
+        self._keep_config()
         self.split.write(folder.split)
 
     def task(self, compute: Compute, pairs: int) -> Task:
@@ -180,6 +183,20 @@ class _Job:
             f"{len(self.data.structures)} structures"
         )
 
+    def _keep_config(self) -> None:
+        """Keep what goes on with this training in its folder, with the atlas, which is small."""
+        kept = {
+            name: self.folder.path / f"atlas_{name}.nii.gz"
+            for name, path in vars(self.config.atlas).items()
+            if isinstance(path, Path)
+        }
+        for name, path in kept.items():
+            source = getattr(self.config.atlas, name)
+            if source.resolve() != path.resolve():
+                save(load(source), path)
+        config = replace(self.config, atlas=replace(self.config.atlas, **kept))
+        write_config(config, self.folder.config)
+
     def _identity(self) -> dict:
         return {
             **self.config.settings.identity(),
@@ -193,6 +210,7 @@ class _Job:
             "training": self.config.settings.as_mapping(),
             "atlas": {"name": self.atlas.name, "checksum": fingerprint(self.atlas)},
             "data": self.cohort.fingerprint,
+            "split": self._counts(),
             "iteration": best.iteration,
             "versions": versions(),
         }

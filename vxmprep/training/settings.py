@@ -54,6 +54,9 @@ FREE = (
 )
 """What may change when a training goes on: where and how long it runs, not what it learns."""
 
+NAMED = ("vxm", "x2")
+"""Networks of the paper."""
+
 Features = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -151,7 +154,7 @@ class TrainingSettings:
             self,
             f"give a multiple of the {self.devices * self.nodes} devices",
         )
-        self.encoder_decoder()
+        self._check_features()
 
     @property
     def smoothness(self) -> float:
@@ -163,16 +166,19 @@ class TrainingSettings:
         """Give the features of the network."""
         from vxmprep.morph.network import DECODER, DOUBLED, ENCODER
 
+        named = {"vxm": (ENCODER, DECODER), "x2": DOUBLED}
+        return named[self.features] if isinstance(self.features, str) else self.features
+
+    def _check_features(self) -> None:
         if isinstance(self.features, str):
-            known = {"vxm": (ENCODER, DECODER), "x2": DOUBLED}
-            _require(self.features in known, "features", self, "give 'vxm', 'x2' or two lists")
-            return known[self.features]
+            known = self.features in NAMED
+            _require(known, "features", self, "give 'vxm', 'x2' or two lists")
+            return
         sensible = len(self.features) == 2 and len(self.features[1]) >= len(self.features[0]) > 0
         _require(sensible, "features", self, "give two lists, the decoder's at least as long")
         numbers = [number for features in self.features for number in features]
         sensible = all(type(number) is int and 1 <= number <= 1024 for number in numbers)
         _require(sensible, "features", self, "give whole numbers of 1 to 1024")
-        return self.features
 
     def learning_rate_at(self, iteration: int) -> float:
         """Learning rate of an iteration, counted from 0."""

@@ -1,0 +1,64 @@
+"""What the dataset's tables say of participants."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vxmprep.bids.dataset import Scan
+from vxmprep.bids.index import DatasetError
+from vxmprep.bids.participants import read_exclusions, read_licence, read_sites
+
+SCANS = [
+    Scan(path, ())
+    for path in map(
+        Path,
+        ("sub-01_ses-1_T1w.nii.gz", "sub-01_ses-2_run-1_T1w.nii", "sub-010_T1w.nii.gz"),
+    )
+]
+
+
+@pytest.mark.parametrize("column", ["site", "SITE_ID"])
+def test_sites_are_read_from_the_participants(tmp_path, column):
+    lines = [f"participant_id\tage\t{column}", "sub-01\t30\tA", "02\t31\tn/a", "sub-03\t32\tB"]
+    (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
+    assert read_sites(tmp_path) == {"01": "A", "03": "B"}
+
+
+@pytest.mark.parametrize("text", [None, "", "participant_id\tage\nsub-01\t3\n", "\n\n", "\t\n1\n"])
+def test_a_dataset_need_not_name_sites(tmp_path, text):
+    if text is not None:
+        (tmp_path / "participants.tsv").write_text(text)
+    assert read_sites(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "licence"),
+    [({"License": "CC0"}, "CC0"), ({}, None), ({"License": " "}, None), ([], None)],
+)
+def test_the_licence_is_that_of_the_description(tmp_path, content, licence):
+    (tmp_path / "dataset_description.json").write_text(json.dumps(content))
+    assert read_licence(tmp_path) == licence
+
+
+def test_a_line_leaves_out_a_participant_a_session_or_a_scan(tmp_path):
+    path = tmp_path / "bad.tsv"
+    path.write_text("# by eye\n\nsub-01_ses-2\ttwisted\n010 # cut off\n")
+    assert read_exclusions(path, SCANS) == {
+        "sub-01_ses-2_run-1": "bad.tsv: twisted",
+        "sub-010": "bad.tsv: cut off",
+    }
+    path.write_text("sub-01_ses-1_T1w\n")
+    assert read_exclusions(path, SCANS) == {"sub-01_ses-1": "bad.tsv: no reason given"}
+    path.write_text("01\n")
+    assert set(read_exclusions(path, SCANS)) == {"sub-01_ses-1", "sub-01_ses-2_run-1"}
+
+
+def test_what_the_dataset_lacks_cannot_be_excluded(tmp_path):
+    path = tmp_path / "bad.txt"
+    path.write_text("sub-01\nsub-1\n")
+    with pytest.raises(DatasetError, match=r"bad.txt: line 2: .* no T1w scan of sub-1;"):
+        read_exclusions(path, SCANS)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DatasetError, match="not text"):
+        read_exclusions(path, SCANS)

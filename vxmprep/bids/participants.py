@@ -1,0 +1,97 @@
+"""What the dataset's own tables say of its participants, and of itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from vxmprep.bids.dataset import Scan
+from vxmprep.bids.index import DatasetError
+
+SITE = ("site", "site_id")
+"""Columns of participants.tsv that name the site; BIDS prescribes none."""
+
+
+def read_sites(bids_dir: Path) -> dict[str, str]:
+    """Read from participants.tsv where participants were scanned.
+
+    Parameters
+    ----------
+    bids_dir : path
+        Root of the dataset.
+
+    Returns
+    -------
+    dict
+        The site by the participant's label without ``sub-``; empty where there is no such table
+        or column, and without participants whose site is not known.
+    """
+    try:
+        text = (bids_dir / "participants.tsv").read_text(encoding="utf-8-sig")
+    except (OSError, ValueError):
+        return {}
+    rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+    names = [name for name in (rows[0] if rows else {}) if name and name.lower() in SITE]
+    found = {}
+    for row in rows:
+        label, site = row.get("participant_id"), row.get(names[0]) if names else None
+        if label and site and site != "n/a":
+            found[label.removeprefix("sub-")] = site
+    return found
+
+
+def read_licence(bids_dir: Path) -> str | None:
+    """Read the licence of a dataset from its description, or None where it gives none."""
+    try:
+        content = json.loads((bids_dir / "dataset_description.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    licence = content.get("License") if isinstance(content, dict) else None
+    return licence if isinstance(licence, str) and licence.strip() else None
+
+
+def read_exclusions(path: Path, scans: Iterable[Scan]) -> dict[str, str]:
+    """Read which scans a file leaves out.
+
+    Parameters
+    ----------
+    path : path
+        Text with the name of a participant, session or scan at the beginning of each line, as
+        ``sub-01``, ``01``, ``sub-01_ses-1`` or ``sub-01_ses-1_run-2_T1w``; what follows a blank
+        or ``#`` says why.
+    scans : iterable of Scan
+        All scans of the dataset.
+
+    Returns
+    -------
+    dict
+        Why a scan is left out by its stem: what stands in the file, which is named.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or names what the dataset lacks.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise DatasetError(f"--exclude {path}: cannot be read ({reason})") from error
+    stems = [scan.stem for scan in scans]
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        word, _, why = line.strip().replace("\t", " ").partition(" ")
+        if not word or word.startswith("#"):
+            continue
+        name = "sub-" + word.removeprefix("sub-").removesuffix("_T1w")
+        matching = [stem for stem in stems if stem == name or stem.startswith(f"{name}_")]
+        if not matching:
+            raise DatasetError(
+                f"--exclude {path}: line {number}: the dataset has no T1w scan of {word}; mend or "
+                "remove the line"
+            )
+        reason = why.lstrip(" #") or "no reason given"
+        found |= {stem: f"{path.name}: {reason}" for stem in matching}
+    return found

@@ -1,0 +1,86 @@
+"""What the methods text says of the training of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SIMILARITY = {
+    "lncc": "1 minus the squared local normalised cross-correlation in cubic windows of 9 voxels "
+    "a side",
+    "mse": "the mean squared difference of intensities",
+}
+PAIRS = {
+    "atlas": "to register them to the atlas",
+    "subjects": "to register scans of different participants to each other",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingUsed:
+    """A training.
+
+    Attributes
+    ----------
+    settings
+        Those of `vxmprep.training.settings.TrainingSettings`, by name.
+    scans, participants, validation
+        How many it was trained on, and scans of how many others validated it; 0 where that is
+        not known yet.
+    iteration
+        The iteration whose network was kept; 0 where that is not known yet.
+    """
+
+    settings: Mapping[str, Any]
+    scans: int = 0
+    participants: int = 0
+    validation: int = 0
+    iteration: int = 0
+
+    def sentences(self) -> list[str]:
+        """Give sentences with citations, to be filled in as those of the methods text are."""
+        return [self._data(), self._loss(), self._optimiser()]
+
+    def _data(self) -> str:
+        who = "scans"
+        if self.scans:
+            who = f"{_count(self.scans, 'scan')} of {_count(self.participants, 'participant')}"
+        jitter = ", with random affine maps and contrasts" if self.settings["augmentation"] else ""
+        return (
+            f"The network was trained with vxmprep on {who}, affinely aligned to the atlas, "
+            f"{PAIRS[self.settings['pairs']]}, on images of {self.settings['voxel_size']} mm"
+            f"{jitter}."
+        )
+
+    def _loss(self) -> str:
+        settings = self.settings
+        field = "stationary velocity" if settings["integration_steps"] else "displacement"
+        gamma = settings["segmentation_weight"]
+        overlap = (
+            f" and, where both images of a pair had segmentations, {gamma:g} times 1 minus their "
+            "soft Dice overlap"
+        )
+        return (
+            f"The loss was {SIMILARITY[settings['image_loss']]}, plus "
+            f"{settings['smoothness_weight']:g} times the mean squared gradient of the {field} "
+            f"field{overlap if gamma else ''}."
+        )
+
+    def _optimiser(self) -> str:
+        settings = self.settings
+        rate = f"{settings['learning_rate']:g}"
+        if "final_learning_rate" in settings:
+            rate += f" falling to {settings['final_learning_rate']:g}"
+        start = f"It was minimised by Adam [@adam] with a learning rate of {rate}"
+        if not self.iteration:
+            return f"{start} in at most {settings['iterations']} iterations."
+        judged = f" on scans of {_count(self.validation, 'other participant')}"
+        return (
+            f"{start}; the network after {self.iteration} iterations was the best"
+            f"{judged if self.validation else ''} and was kept."
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
