@@ -34,10 +34,6 @@ class UsageError(ValueError):
     """Settings that cannot be met; the message is one line for the user."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which batch systems send before they kill."""
-
-
 @dataclass(frozen=True)
 class Settings:
     """What a user asks for in one run; see ``vxmprep --help`` for the meaning of each."""

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from vxmprep.morph.frame import Frame
 from vxmprep.training import packing
@@ -102,7 +105,7 @@ def test_no_scan_at_all_is_refused(brains, tmp_path, refused):
     scans = [replace(brains.scans[0], image=tmp_path / "absent.nii.gz")]
     message = refused(TrainingError, open_cohort, scans, brains.grid, tmp_path / "c")
     assert "no scan to train on: 1 left out" in message
-    assert not list((tmp_path / "c").iterdir())
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["lock"]
 
 
 def test_two_scans_of_one_name_are_refused(brains, tmp_path, refused):
@@ -120,7 +123,54 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(brains, tmp_path, monkeypat
     monkeypatch.setattr(packing, "_Writer", Full)
     message = refused(TrainingError, open_cohort, brains.scans, brains.grid, tmp_path / "c")
     assert "the disk is full" in message
-    assert not list((tmp_path / "c").iterdir())
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["lock"]
+
+
+def test_packing_that_fails_leaves_the_old_cohort(brains, tmp_path, monkeypatch, refused, told):
+    old = open_cohort(brains.scans[:2], brains.grid, tmp_path / "c")
+
+    class Full(packing._Writer):
+        def finish(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(packing, "_Writer", Full)
+    refused(TrainingError, open_cohort, brains.scans, brains.grid, tmp_path / "c")
+    again = open_cohort(brains.scans[:2], brains.grid, tmp_path / "c", tell=told)
+    assert again.fingerprint == old.fingerprint
+    assert "packing" not in told.text
+
+
+def test_a_packed_cohort_serves_when_its_sources_are_gone(brains, tmp_path, told):
+    scans = []
+    for scan in brains.scans[:3]:
+        files = {}
+        for name in ("image", "labels"):
+            source = getattr(scan, name)
+            files[name] = tmp_path / source.name
+            files[name].write_bytes(source.read_bytes())
+        scans.append(replace(scan, **files))
+    before = open_cohort(scans, brains.grid, tmp_path / "c")
+    scans[1].image.unlink()
+    scans[2].labels.unlink()
+    after = open_cohort(scans, brains.grid, tmp_path / "c", tell=told)
+    assert after.fingerprint == before.fingerprint
+    assert "2 files of the scans are no longer there; going on with" in told.text
+    fewer = open_cohort(scans[1:], brains.grid, tmp_path / "c")
+    assert list(fewer.left_out) == ["sub-02"]
+
+
+def test_trainings_that_share_a_cohort_take_turns(brains, tmp_path, told):
+    folder = tmp_path / "c"
+    folder.mkdir()
+    with ThreadPoolExecutor() as pool:
+        with FileLock(folder / "lock"):
+            made = pool.submit(open_cohort, brains.scans[:2], brains.grid, folder, tell=told)
+            limit = time.monotonic() + 30
+            while not told and time.monotonic() < limit:
+                time.sleep(0.01)
+            assert not made.done()
+        assert len(made.result(timeout=30).entries) == 2
+    assert told[0].startswith("waiting for another training")
 
 
 def test_what_killed_runs_left_is_removed(brains, tmp_path):

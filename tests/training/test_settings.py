@@ -34,6 +34,9 @@ def test_features_have_names_or_are_lists():
         ({"features": "huge"}, "features is 'huge'"),
         ({"features": [[8, 8], [8]]}, "the decoder's at least as long"),
         ({"features": [[8], ["a"]]}, "whole numbers of 1 to 1024"),
+        ({"features": [8, 8]}, "give two lists"),
+        ({"structures": [2, "3"]}, "whole numbers above 0"),
+        ({"structures": [0]}, "whole numbers above 0"),
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(mapping, said, refused):
@@ -54,4 +57,6 @@ def test_where_and_how_long_a_training_runs_is_no_part_of_its_identity():
     other = TrainingSettings(iterations=7, device="cuda", checkpoint_every=3)
     assert one.identity() == other.identity()
     assert one.identity() != TrainingSettings(seed=1).identity()
+    # The best of two validations is known only where both are on the same pairs.
+    assert one.identity() != TrainingSettings(validation_pairs=3).identity()
     assert one.identity() == TrainingSettings(smoothness_weight=1.0).identity()

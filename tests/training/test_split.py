@@ -64,6 +64,16 @@ def test_labelled_people_are_in_proportion():
     assert sum(int(name) < 20 for name in split.validation) == 2
 
 
+@pytest.mark.parametrize("labelled", [1, 2])
+def test_rare_labelled_people_train(labelled):
+    for seed in range(30):
+        found = make_split(cohort(10, labelled=labelled), seed)
+        assert {f"{person:03}" for person in range(labelled)} <= set(found.train)
+        assert (len(found.train), len(found.validation), len(found.test)) == (8, 1, 1)
+    both = make_split(cohort(2, labelled=2), 0)
+    assert (len(both.train), len(both.validation)) == (1, 1)
+
+
 def test_order_of_scans_does_not_matter_but_the_seed_does():
     entries = cohort(30)
     split = make_split(entries, 4)

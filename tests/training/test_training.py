@@ -277,6 +277,76 @@ def test_a_folder_of_other_settings_is_refused_with_what_differs(brains, tmp_pat
     assert "resume it, or choose another name" in refused(TrainingError, train, again)
 
 
+def test_a_folder_of_other_settings_keeps_its_packed_scans(brains, tmp_path, refused, told):
+    train(brains.toml(tmp_path / "m", **TINY))
+    other = brains.toml(tmp_path / "m", brains.scans[:5], **{**TINY, "seed": 1})
+    assert "seed was 0, is 1" in refused(TrainingError, train, other, told)
+    assert "packing" not in told.text
+
+
+def test_a_damaged_state_is_replaced_by_the_best_one(brains, tmp_path, told):
+    settings = {**TINY, "validate_every": 2}
+    train(brains.toml(tmp_path / "m", **settings))
+    (tmp_path / "m" / "last.ckpt").write_bytes(b"")
+    longer = brains.toml(tmp_path / "m", **{**settings, "iterations": 8})
+    train(longer, told)
+    assert "last.ckpt: not a state of a training, or damaged" in told.text
+    train(brains.toml(tmp_path / "whole", **{**settings, "iterations": 8}))
+    assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
+    for name in ("last.ckpt", "best.ckpt"):
+        (tmp_path / "m" / name).write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"last\.ckpt: not a state"):
+        train(longer)
+
+
+def test_a_signal_while_scans_are_packed_ends_it_at_once(brains, tmp_path, monkeypatch, capsys):
+    def tell(message: str) -> None:
+        if message.startswith("packing"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    path = brains.toml(tmp_path / "m", **TINY)
+    monkeypatch.setattr(command, "_tell", tell)
+    assert command.main([str(path)]) == 143
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "m" / "cohort").iterdir()] == ["lock"]
+
+
+def test_what_the_first_of_two_processes_cannot_use_ends_both(brains, tmp_path):
+    scans = [replace(scan, labels=None) for scan in brains.scans]
+    settings = {**TINY, "segmentation_weight": 0.1, "devices": 2, "batch_size": 2}
+    path = brains.toml(tmp_path / "m", scans, **settings)
+    words = [sys.executable, "-m", "vxmprep.training", path]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 2
+    assert ended.stderr.count("vxmprep.training: segmentation_weight is above 0, but no") == 1
+
+
+def test_a_few_labelled_scans_among_pairs_of_subjects_train(brains, tmp_path, told):
+    scans = [*brains.scans[:2], *(replace(scan, labels=None) for scan in brains.scans[2:])]
+    settings = {**TINY, "segmentation_weight": 0.1, "pairs": "subjects", "iterations": 1}
+    train(brains.toml(tmp_path / "m", scans, **settings), told)
+    assert "segmentations: 2 of 6 training scans have labels" in told.text
+
+
+def test_labels_that_cannot_be_used_are_on_the_card(brains, tmp_path):
+    scans = [replace(brains.scans[0], labels=tmp_path / "absent.nii.gz"), *brains.scans[1:]]
+    train(brains.toml(tmp_path / "m", scans, **TINY))
+    card = json.loads((tmp_path / "m" / "card.json").read_text())
+    assert "absent.nii.gz" in card["without_labels"]["sub-01"]
+    text = (tmp_path / "m" / "README.md").read_text()
+    assert "1 scans were used without the labels given.\n- sub-01: " in text
+
+
+def test_a_small_loss_that_falls_slowly_is_no_plateau(brains, tmp_path):
+    """Each validation gains less than 1e-4, but more than that share of the loss."""
+    scans = [replace(scan, labels=None) for scan in brains.scans]
+    settings = {**TINY, "image_loss": "mse", "learning_rate": 1e-4, "patience": 1}
+    train(brains.toml(tmp_path / "m", scans, **{**settings, "iterations": 12}))
+    loss = read_table(tmp_path / "m" / "validations.csv")["loss"]
+    assert len(loss) == 5
+    assert max(-np.diff(loss)) < 1e-4
+
+
 def test_one_scan_is_trained_and_validated_on(brains, tmp_path, told):
     train(brains.toml(tmp_path / "m", brains.scans[:1], **TINY), told)
     assert "only participant" in told.text

@@ -8,7 +8,6 @@ import fcntl
 import os
 import re
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.cli.parser import parse
-from vxmprep.config import Terminated
+from vxmprep.signals import Terminated, terminable
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vxmprep.config import UsageError
 
     try:
-        with _terminable():
+        with terminable():
             return _run(settings)
     except (AtlasError, DatasetError, UsageError) as error:
         print(f"vxmprep: {error}", file=sys.stderr)
@@ -249,29 +248,6 @@ def set_environment(work: Path, threads: int) -> None:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[variable] = str(threads)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, and let neither interrupt the end."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def end(number: int, _: object) -> None:
-        # A second one would only disturb the cleaning up.
-        for one in signals:
-            signal.signal(one, signal.SIG_IGN)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-
-    try:
-        before = {one: signal.signal(one, end) for one in signals}
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def _of_the_system(error: OSError) -> str:

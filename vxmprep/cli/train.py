@@ -14,7 +14,8 @@ from vxmprep.bids.records import Record
 from vxmprep.cli.execute import log_to, read_plugin
 from vxmprep.cli.listener import cause_of
 from vxmprep.cli.plan import Plan, Task
-from vxmprep.config import Terminated, UsageError
+from vxmprep.config import UsageError
+from vxmprep.signals import Terminated
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe

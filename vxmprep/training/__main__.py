@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vxmprep.signals import Terminated, terminable
+
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Number of a process among those of a training, as whoever started it has it."""
 
@@ -69,20 +71,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from vxmprep.spatial.images import ImageError
     from vxmprep.training.config import read_config
-    from vxmprep.training.errors import Diverged, Interrupted, TrainingError
+    from vxmprep.training.errors import Diverged, Interrupted, ToldElsewhereError, TrainingError
     from vxmprep.training.run import run
 
     try:
-        run(read_config(Path(arguments[0])), _tell)
+        with terminable():
+            run(read_config(Path(arguments[0])), _tell)
+    except ToldElsewhereError:
+        return 2
     except (TrainingError, ImageError) as error:
-        return _say(str(error), 2)
+        return _say(str(error), 2, own=True)
+    except KeyboardInterrupt as interrupt:
+        code = 143 if isinstance(interrupt, Terminated) else 130
+        return _say("interrupted; the same command goes on from there", code)
     except Interrupted as stop:
         return _say(f"{stop}; the same command goes on from there", 128 + stop.signal)
     except Diverged as error:
         return _say(str(error), 1)
     except OSError as error:
         reason = f"{error.filename or 'writing'}: {str(error.strerror or error).lower()}"
-        return _say(f"{reason}; once that is mended, the same command goes on", 1)
+        return _say(f"{reason}; once that is mended, the same command goes on", 1, own=True)
     return 0
 
 
@@ -104,10 +112,12 @@ def _tell(message: str) -> None:
     print(f"{clear}{message}", flush=True)
 
 
-def _say(message: str, code: int) -> int:
-    """Say why it ended, once, though several processes end."""
-    if all(os.environ.get(name, "0") == "0" for name in RANKS):
-        print(f"vxmprep.training: {message}", file=sys.stderr, flush=True)
+def _say(message: str, code: int, *, own: bool = False) -> int:
+    """Say why it ended; of several processes the first does, the others their own trouble."""
+    rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
+    if rank == "0" or own:
+        where = "" if rank == "0" else f"process {rank}: "
+        print(f"vxmprep.training: {where}{message}", file=sys.stderr, flush=True)
     return code
 
 

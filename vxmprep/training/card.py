@@ -49,6 +49,8 @@ class Card:
         Participants, scans and labelled scans of each part of the split.
     left_out
         Why scans were not used, by name.
+    without_labels
+        Why labels that were given were not used, by name of the scan.
     structures
         Labels that Dice is over.
     licence
@@ -64,6 +66,7 @@ class Card:
     progress: Progress
     counts: Mapping[str, Mapping[str, int]]
     left_out: Mapping[str, str]
+    without_labels: Mapping[str, str]
     structures: tuple[int, ...]
     licence: str | None
     measured: Mapping[str, tuple[Validation, Validation]]
@@ -90,6 +93,7 @@ def write_card(folder: ModelFolder, card: Card) -> None:
         "progress": asdict(card.progress),
         "split": card.counts,
         "left_out": dict(card.left_out),
+        "without_labels": dict(card.without_labels),
         "licence_of_the_scans": card.licence,
         "measured": {
             part: {"affine": _pairs(before), "model": _pairs(after)}
@@ -135,8 +139,12 @@ def _markdown(card: Card) -> str:
         f"best on the validation's pairs. SHA-256 of `model.pt`: `{card.checksum}`.",
         "## Data",
         _table(["part", *next(iter(card.counts.values()))], _count_rows(card)),
-        f"{len(card.left_out)} scans were left out."
-        + "".join(f"\n- {name}: {reason}" for name, reason in card.left_out.items()),
+        _reasons(f"{len(card.left_out)} scans were left out.", card.left_out),
+        card.without_labels
+        and _reasons(
+            f"{len(card.without_labels)} scans were used without the labels given.",
+            card.without_labels,
+        ),
         f"Licence of the scans: {card.licence}" if card.licence else NO_LICENCE,
         "## Results",
         *_results(card),
@@ -147,6 +155,10 @@ def _markdown(card: Card) -> str:
         _table(["package", "version"], [[n, v] for n, v in card.description["versions"].items()]),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _reasons(head: str, reasons: Mapping[str, str]) -> str:
+    return head + "".join(f"\n- {name}: {reason}" for name, reason in reasons.items())
 
 
 def _count_rows(card: Card) -> list[list]:

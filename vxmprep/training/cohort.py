@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from vxmprep.spatial.grid import Grid
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.packing import FORMAT, IMAGES, INDEX, LABELS, Entry, Scan, pack
+
+LOCK = "lock"
 
 __all__ = ["Cohort", "Entry", "Scan", "open_cohort"]
 
@@ -90,7 +94,7 @@ def open_cohort(
     grid
         The network's grid of 1 mm.
     folder
-        Where the cohort is kept. Nobody else may be packing there.
+        Where the cohort is kept; several trainings may share it.
     voxel_size
         1 or 2 mm.
     tell
@@ -108,12 +112,14 @@ def open_cohort(
     """
     _refuse_twins(scans)
     wanted = _wanted(scans, grid, voxel_size)
-    found = _read_index(folder)
-    if found is None or found["wanted"] != wanted:
-        tell(f"packing {len(scans)} scans at {voxel_size} mm in {folder}")
-        pack(scans, grid, folder, voxel_size, wanted, tell)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _turn(folder, tell):
         found = _read_index(folder)
-    cohort = _open(folder, found)
+        if found is None or not _serves(found["wanted"], wanted, folder, tell):
+            tell(f"packing {len(scans)} scans at {voxel_size} mm in {folder}")
+            pack(scans, grid, folder, voxel_size, wanted, tell)
+            found = _read_index(folder)
+        cohort = _open(folder, found)
     _report(cohort, tell)
     return cohort
 
@@ -135,6 +141,43 @@ def _wanted(scans: Sequence[Scan], grid: Grid, voxel_size: int) -> dict:
             for scan in scans
         ],
     }
+
+
+def _serves(packed: dict, wanted: dict, folder: Path, tell: Callable[[str], None]) -> bool:
+    """Tell whether what is packed is what is wanted, as far as that is still there."""
+    if packed == wanted:
+        return True
+    if {**packed, "scans": None} != {**wanted, "scans": None}:
+        return False
+    had, scans = packed["scans"], wanted["scans"]
+    alike = [scan[:3] for scan in had] == [scan[:3] for scan in scans] and all(
+        _same_or_gone(*states)
+        for one, other in zip(had, scans, strict=True)
+        for states in zip(one[3:], other[3:], strict=True)
+    )
+    if alike:
+        gone = sum(len(state or [0, 0]) == 1 for scan in scans for state in scan[3:])
+        tell(f"{gone} files of the scans are no longer there; going on with what is in {folder}")
+    return alike
+
+
+def _same_or_gone(packed: list | None, now: list | None) -> bool:
+    return packed == now or bool(packed and now and now == packed[:1])
+
+
+@contextmanager
+def _turn(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Let trainings that share a folder take turns."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"waiting for another training that packs scans in {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _state(path: Path | None) -> list | None:

@@ -13,7 +13,7 @@ from vxmprep.spatial.grid import Grid
 from vxmprep.training.cohort import Cohort
 from vxmprep.training.config import AtlasFiles
 from vxmprep.training.errors import TrainingError
-from vxmprep.training.pairs import Pair
+from vxmprep.training.pairs import Pair, PairSampler
 from vxmprep.training.settings import TrainingSettings
 from vxmprep.training.volumes import present, read_image, read_labels
 
@@ -153,15 +153,17 @@ class TrainingData:
             torch.from_numpy(self.atlas.mask if last is None else fixed[-1] > 0),
         )
 
-    def require_labels(self, pairs: Sequence[Pair]) -> int:
-        """Count the pairs with labels; refuse a training by segmentations that has none.
+    def require_labels(self, sampler: PairSampler) -> int:
+        """Count the scans that can be in a pair with labels; refuse a training that has none.
 
         Raises
         ------
         TrainingError
-            If no pair has a structure in both of its images.
+            If no pair that may be drawn has a structure in both of its images.
         """
-        count = sum(bool(self.common(pair)) for pair in pairs)
+        count = sum(
+            any(self.common(pair) for pair in sampler.possible(index)) for index in sampler.indices
+        )
         if not count:
             raise TrainingError(
                 "segmentation_weight is above 0, but no pair to train on has a structure in both "

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from vxmprep.spatial.images import ImageError
-from vxmprep.training.errors import TrainingError
+from vxmprep.training.errors import ToldElsewhereError, TrainingError
 from vxmprep.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -78,17 +77,21 @@ def zero_first(fabric: Fabric, work: Callable[[], Result]) -> Result:
 
     Raises
     ------
-    TrainingError
-        In all processes, if the first one cannot use its input.
+    ToldElsewhereError
+        In the others, if it failed in the first one; there, what was raised.
     """
+    if fabric.world_size == 1:
+        return work()
     result, problem = None, None
     if fabric.is_global_zero:
         try:
             result = work()
-        except (TrainingError, ImageError) as error:
-            problem = str(error)
-    if fabric.world_size > 1:
-        problem = fabric.broadcast(problem)
+        except Exception as error:
+            problem = error
+    # The others would wait for it in vain.
+    told = fabric.broadcast(None if problem is None else str(problem))
     if problem is not None:
-        raise TrainingError(problem)
+        raise problem
+    if told is not None:
+        raise ToldElsewhereError(told)
     return result if fabric.is_global_zero else work()

@@ -5,6 +5,10 @@ class TrainingError(ValueError):
     """Input or settings that cannot be trained with; the message is one line for the user."""
 
 
+class ToldElsewhereError(TrainingError):
+    """What the first of several processes cannot use, and says itself."""
+
+
 class Interrupted(Exception):
     """A signal asked the training to stop; its state has been written.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 IMPROVEMENT = 1e-4
-"""By how much a score is higher at least where it counts as higher."""
+"""By what share of the best score another is higher at least where it counts as higher."""
 
 TIMED = 2
 """Iterations that are timed before the training begins, after one that is not."""
@@ -95,9 +95,7 @@ class Trainer:
         self.module = fabric.setup_module(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1.0)
         self.objective = Objective(task.settings, self.network.integrate, task.dtype)
-        self.progress = Progress()
-        if folder.last.exists():
-            self.progress = load_state(folder.last, self.network, self.optimizer)
+        self.progress = self._resumed() if folder.last.exists() else Progress()
         self.local = task.settings.batch_size // fabric.world_size
         self.logs: Logs | None = None
 
@@ -133,6 +131,18 @@ class Trainer:
                 self.logs.close()
         self._tell_waiting()
         return self._ended() or "iterations"
+
+    def _resumed(self) -> Progress:
+        """Read the last state; the best one where a crash of the machine has damaged it."""
+        try:
+            return load_state(self.folder.last, self.network, self.optimizer)
+        except TrainingError as error:
+            try:
+                found = load_state(self.folder.best, self.network, self.optimizer)
+            except TrainingError:
+                raise error from None
+            self.tell(f"warning: {error}; going on from the best one instead")
+            return found
 
     def _iterate(self, batches: Prefetcher, reporter: Reporter) -> None:
         settings, progress = self.settings, self.progress
@@ -227,7 +237,7 @@ class Trainer:
             score = found.score
         if self.fabric.world_size > 1:
             score = self.fabric.broadcast(score)
-        if score > progress.best + IMPROVEMENT or progress.iteration == 0:
+        if progress.iteration == 0 or score > progress.best + IMPROVEMENT * abs(progress.best):
             progress.best, progress.best_iteration, progress.stale = score, progress.iteration, 0
             self._save(best=True)
         else:

@@ -92,8 +92,9 @@ def pack(
     shape = coarse_shape(grid, voxel_size)
     with _on_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in (folder / INDEX, *folder.glob(f".*.{IMAGES}"), *folder.glob(f".*.{LABELS}")):
-            old.unlink(missing_ok=True)  # what killed runs have left
+        for name in (IMAGES, LABELS, INDEX):
+            for old in folder.glob(f".*.{name}"):
+                old.unlink(missing_ok=True)  # what killed runs have left
         with ExitStack() as stack:
             index, labels, images = (
                 stack.enter_context(replacing(folder / name)) for name in (INDEX, LABELS, IMAGES)
@@ -107,6 +108,8 @@ def pack(
             content = writer.content(wanted)
             content["sizes"] = {name: path.stat().st_size for name, path in files.items()}
             index.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            # The others are renamed before it, and the old one does not tell of them.
+            (folder / INDEX).unlink(missing_ok=True)
 
 
 def _told(scans: Sequence[Scan], tell: Callable[[str], None]) -> Iterator[Scan]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,16 @@ class PairSampler:
         while self.people[partner] == self.people[place]:
             partner = int(draw.integers(count))
         return Pair(self.indices[place], self.indices[partner])
+
+    def possible(self, moving: int) -> Iterator[Pair]:
+        """Give all pairs that may be drawn in which a scan is moved."""
+        if self.to_atlas:
+            yield Pair(moving)
+            return
+        person = self.people[self.indices.index(moving)]
+        for fixed, other in zip(self.indices, self.people, strict=True):
+            if other != person:
+                yield Pair(moving, fixed)
 
     def _order(self, turn: int) -> list[int]:
         draw = np.random.default_rng([self.seed, ORDER, turn])

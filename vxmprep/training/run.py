@@ -71,17 +71,24 @@ def run(config: Config, tell: Tell = print) -> Path:
     tell = tell if fabric.is_global_zero else _silent
     folder = ModelFolder(config.folder)
     with contextlib.ExitStack() as stack:
-        request = stack.enter_context(stop_requests())
-        if fabric.is_global_zero:
+
+        def begin() -> _Job:
+            if not fabric.is_global_zero:
+                return _Job(config, folder, tell)
             stack.enter_context(folder.locked())
-        job = zero_first(fabric, lambda: _Job(config, folder, tell))
+            job = _Job(config, folder, tell)
+            job.claim()
+            return job
+
+        job = zero_first(fabric, begin)
         tell(compute.reason)
         task = job.task(compute, settings.batch_size // fabric.world_size)
-        trainer = Trainer(task, folder, fabric, tell, request)
-        try:
-            ended = trainer.run()
-        except Diverged as error:
-            ended = f"divergence: {error}"
+        with stop_requests() as request:
+            trainer = Trainer(task, folder, fabric, tell, request)
+            try:
+                ended = trainer.run()
+            except Diverged as error:
+                ended = f"divergence: {error}"
         if fabric.is_global_zero and not job.finished(trainer.progress):
             job.finish(ended, task.dtype, fabric.device)
         if ended.startswith("divergence"):
@@ -90,13 +97,15 @@ def run(config: Config, tell: Tell = print) -> Path:
 
 
 class _Job:
-    """What a configuration names, read and checked; the folder is its own from here on."""
+    """What a configuration names, read and checked."""
 
     def __init__(self, config: Config, folder: ModelFolder, tell: Tell) -> None:
         self.config, self.folder, self.tell = config, folder, tell
         settings = config.settings
         grid = read_grid(config.atlas.image)
         self.atlas = read_atlas(config.atlas, grid, settings.voxel_size)
+        # Before what is packed there is replaced.
+        folder.refuse_other({**settings.identity(), "atlas": fingerprint(self.atlas)})
         self.cohort = open_cohort(
             config.scans, grid, config.cohort, voxel_size=settings.voxel_size, tell=tell
         )
@@ -118,9 +127,12 @@ class _Job:
         self.sampler = PairSampler(entries, train, settings.pairs, settings.seed)
         if settings.segmentation_weight:
             self._tell_labels()
-        folder.claim(self._identity(), resume=config.resume)
+
+    def claim(self) -> None:
+        """Make the folder this training's own."""
+        self.folder.claim(self._identity(), resume=self.config.resume)
+        self.split.write(self.folder.split)
         self._keep_config()
-        self.split.write(folder.split)
 
     def task(self, compute: Compute, pairs: int) -> Task:
         """Give what the loop needs, with so many pairs of each batch on a device."""
@@ -176,10 +188,9 @@ class _Job:
         return validation_pairs(entries, self.indices[part], settings.pairs, most)
 
     def _tell_labels(self) -> None:
-        count = len(self.indices["train"])
-        labelled = self.data.require_labels([self.sampler(number) for number in range(count)])
+        labelled, count = self.data.require_labels(self.sampler), len(self.sampler.indices)
         self.tell(
-            f"segmentations: {labelled} of {count} training pairs have labels; "
+            f"segmentations: {labelled} of {count} training scans have labels; "
             f"{len(self.data.structures)} structures"
         )
 
@@ -230,6 +241,7 @@ class _Job:
             progress=last,
             counts=self._counts(),
             left_out={**self.config.left_out, **self.cohort.left_out},
+            without_labels=self.cohort.without_labels,
             structures=self.data.structures,
             licence=self.config.licence,
             measured=measured,

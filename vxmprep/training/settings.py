@@ -48,7 +48,6 @@ FREE = (
     "precision",
     "memory_budget",
     "validate_every",
-    "validation_pairs",
     "patience",
     "checkpoint_every",
 )
@@ -154,6 +153,8 @@ class TrainingSettings:
             self,
             f"give a multiple of the {self.devices * self.nodes} devices",
         )
+        whole = all(type(label) is int and label > 0 for label in self.structures)
+        _require(whole, "structures", self, "give whole numbers above 0")
         self._check_features()
 
     @property
@@ -174,7 +175,12 @@ class TrainingSettings:
             known = self.features in NAMED
             _require(known, "features", self, "give 'vxm', 'x2' or two lists")
             return
-        sensible = len(self.features) == 2 and len(self.features[1]) >= len(self.features[0]) > 0
+        listed = all(isinstance(features, tuple) for features in self.features)
+        sensible = (
+            listed
+            and len(self.features) == 2
+            and len(self.features[1]) >= len(self.features[0]) > 0
+        )
         _require(sensible, "features", self, "give two lists, the decoder's at least as long")
         numbers = [number for features in self.features for number in features]
         sensible = all(type(number) is int and 1 <= number <= 1024 for number in numbers)

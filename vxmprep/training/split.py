@@ -18,6 +18,9 @@ PARTS = ("train", "validation", "test")
 SHARE = 0.1
 """Of the participants, for validation and again for the test."""
 
+RARE = 2
+"""Labelled participants that are too few to spare any."""
+
 LEAST_FOR_TEST = 5
 """Participants from which some are kept for the test."""
 
@@ -48,7 +51,8 @@ def make_split(
     """Draw a split, in the proportions of sites, and of people with and without labels.
 
     A tenth of the participants validates and a tenth is kept for the test. Two to four leave none
-    for the test; a single one is both trained and validated on. Who is drawn depends on the seed
+    for the test; a single one is both trained and validated on. Where only one or two have labels,
+    these train. Who is drawn depends on the seed
     and on the names, not on the order of the scans.
 
     Parameters
@@ -77,12 +81,15 @@ def make_split(
         )
         return Split((people[0],), (people[0],), ())
     count = max(1, round(SHARE * len(people)))
-    validation = _proportional(people, strata, count)
-    left = [name for name in people if name not in validation]
-    test = _proportional(left, strata, count) if len(people) >= LEAST_FOR_TEST else set()
+    labelled = [name for name in people if strata[name][1]]
+    rare = labelled if len(labelled) <= RARE else []
+    drawn = [name for name in people if name not in rare] or people
+    validation = _proportional(drawn, strata, count)
+    drawn = [name for name in drawn if name not in validation]
+    test = _proportional(drawn, strata, count) if len(people) >= LEAST_FOR_TEST else set()
     if not test:
         tell(f"{len(people)} participants are too few to keep any for a test")
-    train = [name for name in left if name not in test]
+    train = [name for name in people if name not in validation | test]
     return Split(tuple(sorted(train)), tuple(sorted(validation)), tuple(sorted(test)))
 
 
