@@ -1,0 +1,354 @@
+"""Registration to an atlas by several methods, from the same affines, on any labelled BIDS cohort.
+
+    python benchmarks/registration.py RESULTS [options] -- BIDS_DIR OUTPUT_DIR [vxmprep's options]
+
+What follows `--` is a command line of vxmprep without its level: scans are prepared as it says
+(nothing is done twice), and those with a segmentation are registered by every method. Each
+registration is a process of its own that leaves a transform and what it cost in RESULTS/METHOD;
+what is there is not done again. Choose one scan of each person with --participant-label. HD95
+needs the package surface-distance.
+
+Methods (--methods, in that order):
+    affine           what all others start from
+    greedy           greedy, -m NCC 2x2x2 -n 100x50x10, its usual smoothing
+    greedy-smooth    the same with -s 2vox 1.5vox, which folds as little as ours
+    syn              ANTs SyN (antspyx SyNOnly: CC radius 4, 100x70x50x20, single precision); needs
+                     --ants, the Python of an environment with antspyx
+    refine:N         no network, at most N iterations of the refinement
+    network:N        --model, then at most N iterations; network:0 is the network alone
+
+Dice and HD95 are of the paper's 30 structures; labels go from the scan to the network's grid of
+the atlas (1 mm) by one nearest-neighbour interpolation. `pairs`: mean over all pairs of people;
+`consensus`: against the majority of all others. Intervals: 95 %, bootstrap over people. Folding:
+voxels of the brain mask with a determinant of 0 or less.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+
+from vxmprep.atlas import PreparedAtlas, prepare_atlas
+from vxmprep.bids.records import Record
+from vxmprep.cli.parser import parse
+from vxmprep.cli.plan import make_plan
+from vxmprep.cli.run import main as run_command
+from vxmprep.evaluation.labels import VXM30, name_of, without_parcels
+from vxmprep.evaluation.overlap import overlaps
+from vxmprep.preparation.segmentation import load_labels
+from vxmprep.spatial.files import replacing
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.images import load
+from vxmprep.spatial.itk import LPS, read_affine, read_transform, write_composite
+from vxmprep.spatial.resample import resample
+
+METHODS = "affine,greedy,greedy-smooth,refine:100,network:0,network:100"
+SMOOTHING = {"greedy": "1.732vox 0.7071vox", "greedy-smooth": "2vox 1.5vox"}
+BOOTSTRAP = 2000
+
+
+def main() -> None:
+    """Register what is not registered yet, then measure all."""
+    place = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    own, theirs = sys.argv[1:place], sys.argv[place + 1 :]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--model", help="a network's file")
+    parser.add_argument("--ants", help="Python of an environment with antspyx")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="measure what is there, run nothing")
+    options = parser.parse_args(own)
+    words = [*theirs[:2], "prepare", *theirs[2:]]
+    if not options.table and run_command(words):
+        sys.exit("not all scans could be prepared")
+    plan = make_plan(parse(words))
+    labelled = [task for task in plan.tasks if task.segmentation is not None]
+    scans = {task.scan.stem: (task.segmentation, _files(task)) for task in labelled}
+    atlas = prepare_atlas(plan.atlas)
+    methods = options.methods.split(",")
+    if not options.table:
+        for stem, (_, files) in scans.items():
+            for method in methods:
+                register(method, stem, files, atlas, options)
+    report(methods, scans, atlas, options.results)
+
+
+def _files(task) -> dict[str, Path]:
+    record = Record.of(task.record.output_dir, task.scan.stem)
+    return {name: path for stage in task.stages for name, path in record.files(stage).items()}
+
+
+def register(
+    method: str, stem: str, files: dict[str, Path], atlas: PreparedAtlas, options
+) -> None:
+    """Register one scan, unless that is done."""
+    made = options.results / method / f"{stem}.h5"
+    if method == "affine" or made.with_suffix(".json").is_file():
+        return
+    name, _, count = method.partition(":")
+    work, setting = {
+        "greedy": (by_greedy, SMOOTHING["greedy"]),
+        "greedy-smooth": (by_greedy, SMOOTHING["greedy-smooth"]),
+        "syn": (by_syn, options.ants),
+        "refine": (by_ours, (None, int(count or 0))),
+        "network": (by_ours, (options.model, int(count or 0))),
+    }[name]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        affine = read_affine(files["affine"])
+        job = pool.submit(work, files["conformed"], affine, atlas, made, setting, options.threads)
+        spent = job.result()
+    with replacing(made.with_suffix(".json")) as path:
+        path.write_text(json.dumps(spent) + "\n", encoding="utf-8")
+    print(stem, method, spent, flush=True)
+
+
+def by_ours(conformed, affine, atlas, made: Path, setting: tuple, threads: int) -> dict:
+    """Register with network and refinement; both maps are computed, as the command does."""
+    import torch
+
+    from vxmprep.registration import register as by_vxmprep
+    from vxmprep.resources import keep_freed_memory
+
+    keep_freed_memory()  # as the command's worker processes do
+    torch.set_num_threads(threads)
+    moving, fixed, mask = load(conformed), atlas.network_brain, atlas.network_mask
+    model, iterations = setting
+    began = _clock()
+    found = by_vxmprep(
+        moving, fixed, mask, model=model, iterations=iterations, atlas_to_scan=affine
+    )
+    spent = _since(began)
+    with tempfile.TemporaryDirectory() as folder:
+        found.write(affine, made, Path(folder) / "inverse.h5")
+    return {**spent, "precision": found.precision, "iterations": list(found.iterations)}
+
+
+def by_greedy(conformed, affine, atlas, made: Path, smoothing: str, threads: int) -> dict:
+    """Register with greedy; its vectors are in LPS mm."""
+    import SimpleITK as sitk
+    from picsl_greedy import Greedy3D
+
+    from vxmprep.spatial.itk import to_sitk
+    from vxmprep.spatial.silence import silenced
+
+    fixed, moving = (to_sitk(x, np.float32) for x in (atlas.network_brain, load(conformed)))
+    greedy = Greedy3D()
+    began = _clock()
+    with silenced():
+        greedy.execute(
+            f"-i fixed moving -m NCC 2x2x2 -n 100x50x10 -s {smoothing} -threads {threads} -V 0 "
+            "-o warp",
+            fixed=fixed,
+            moving=moving,
+            warp=None,
+        )
+    spent = _since(began)
+    _write(made, affine, sitk.GetArrayFromImage(greedy["warp"]), atlas)
+    return spent
+
+
+def by_syn(conformed, affine, atlas, made: Path, python: str, threads: int) -> dict:
+    """Register with ANTs SyN, in an environment of its own."""
+    import os
+
+    import SimpleITK as sitk
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        nb.save(atlas.network_brain, folder / "fixed.nii.gz")
+        nb.save(load(conformed), folder / "moving.nii.gz")
+        files = [str(folder / f) for f in ("fixed.nii.gz", "moving.nii.gz", "warp.nii.gz")]
+        environment = {**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads)}
+        began = _clock(resource.RUSAGE_CHILDREN)
+        script = Path(__file__).with_name("syn.py")
+        subprocess.run([python, script, *files], check=True, env=environment)
+        spent = _since(began, resource.RUSAGE_CHILDREN)
+        _write(made, affine, sitk.GetArrayFromImage(sitk.ReadImage(files[2])), atlas)
+    return spent
+
+
+def _write(made: Path, affine: np.ndarray, vectors: np.ndarray, atlas: PreparedAtlas) -> None:
+    write_composite(
+        made,
+        affine=affine,
+        displacement=vectors.transpose(2, 1, 0, 3) * np.diag(LPS)[:3],
+        grid=Grid.of(atlas.network_brain),
+        field_acts_first=True,
+    )
+
+
+def report(methods: list[str], scans: dict, atlas: PreparedAtlas, results: Path) -> None:
+    """Measure all that is there, print the table and draw the figure."""
+    from vxmprep.evaluation.folding import folding, jacobian_determinant
+
+    grid = Grid.of(atlas.network_brain)
+    mask = np.asarray(atlas.network_mask.dataobj) > 0
+    made = [method for method in methods if method != "affine"]
+    stems = [s for s in scans if all((results / m / f"{s}.json").is_file() for m in made)]
+    print(f"\n{len(stems)} people: {', '.join(stems)}\n")
+    head = ["", "Dice, pairs", "Dice, consensus", "HD95, mm", "folding, %"]
+    head += ["wall s", "processor s", "peak GB"]
+    print("|", " | ".join(head), "|")
+    print("|---" * len(head) + "|")
+    structures = {}
+    for method in methods:
+        maps, folds, costs = [], [], []
+        for stem in stems:
+            segmentation, files = scans[stem]
+            if method == "affine":
+                transform = read_transform(files["affine"])
+            else:
+                transform = read_transform(results / method / f"{stem}.h5")
+                determinant = np.asarray(jacobian_determinant(transform, grid).dataobj)
+                folds.append(folding(determinant, mask).percent)
+                text = (results / method / f"{stem}.json").read_text(encoding="utf-8")
+                costs.append(json.loads(text))
+            labels = resample(load_labels(segmentation), grid, transform, nearest=True)
+            maps.append(without_parcels(np.asarray(labels.dataobj).astype(np.int16)))
+        pairs = pair_dice(maps)
+        dice, hd95 = against_consensus(maps)
+        structures[method] = dice
+        row = [spread(pairs_mean, pairs), spread(people_mean, dice), spread(people_mean, hd95, 2)]
+        if costs:
+            row += [f"{np.mean(folds):.4f}"]
+            row += [f"{np.median([c[key] for c in costs]):.1f}" for key in ("wall", "cpu")]
+            row += [f"{max(c['peak'] for c in costs):.2f}"]
+        print("|", method, "|", " | ".join(row + ["-"] * (7 - len(row))), "|", flush=True)
+    draw(structures, results / "structures.png")
+
+
+def pair_dice(maps: list[np.ndarray]) -> np.ndarray:
+    """Mean Dice of each pair of people ``(n, n)``; not a number for oneself."""
+    found = np.full((len(maps), len(maps)), np.nan)
+    for i in range(len(maps)):
+        for j in range(i):
+            each = overlaps(maps[i], maps[j])
+            values = [each[k].dice for k in VXM30 if k in each]
+            found[i, j] = found[j, i] = np.nanmean(values)
+    return found
+
+
+def against_consensus(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Dice and HD95 of each person and structure ``(n, 30)`` with the majority of all others."""
+    counts = np.stack([sum((m == label).astype(np.uint8) for m in maps) for label in (0, *VXM30)])
+    ids = np.array((0, *VXM30), np.int16)
+    dice, hd95 = (np.full((len(maps), len(VXM30)), np.nan) for _ in range(2))
+    for person, own in enumerate(maps):
+        others = counts.copy()
+        for place, label in enumerate(ids):
+            others[place] -= own == label
+        consensus = ids[others.argmax(axis=0)]  # the first of equals is the smallest id
+        each = overlaps(consensus, own)
+        for place, label in enumerate(VXM30):
+            if label in each and not np.isnan(each[label].dice):
+                dice[person, place] = each[label].dice
+                hd95[person, place] = _hd95(consensus == label, own == label)
+    return dice, hd95
+
+
+def _hd95(one: np.ndarray, other: np.ndarray) -> float:
+    from surface_distance import metrics
+
+    places = np.argwhere(one | other)
+    box = tuple(
+        slice(max(low - 1, 0), high + 2)
+        for low, high in zip(places.min(0), places.max(0), strict=True)
+    )
+    distances = metrics.compute_surface_distances(one[box], other[box], (1.0, 1.0, 1.0))
+    return float(metrics.compute_robust_hausdorff(distances, 95))
+
+
+def pairs_mean(pairs: np.ndarray, people: np.ndarray) -> float:
+    """Mean over pairs of different people among those drawn."""
+    drawn = pairs[np.ix_(people, people)]
+    return float(np.nanmean(drawn)) if np.isfinite(drawn).any() else float("nan")
+
+
+def people_mean(values: np.ndarray, people: np.ndarray) -> float:
+    """Mean over structures, then over the people drawn."""
+    return float(np.nanmean(np.nanmean(values, axis=1)[people]))
+
+
+def spread(mean, values: np.ndarray, digits: int = 3) -> str:
+    """Give a mean with its interval from a bootstrap over people."""
+    people = np.arange(len(values))
+    draw = np.random.default_rng(0)
+    drawn = [mean(values, draw.choice(people, len(people))) for _ in range(BOOTSTRAP)]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return f"{mean(values, people):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def draw(structures: dict[str, np.ndarray], path: Path) -> None:
+    """Draw Dice of each structure as boxes side by side, left and right joined, best first."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = [name_of(k).removeprefix("Left-").removeprefix("Right-") for k in VXM30]
+    joined = list(dict.fromkeys(names))
+    places = {name: [i for i, each in enumerate(names) if each == name] for name in joined}
+    last = list(structures.values())[-1]
+    joined = [name for name in joined if np.isfinite(last[:, places[name]]).any()]
+    order = sorted(joined, key=lambda name: -np.nanmean(last[:, places[name]]))
+    figure, axes = pyplot.subplots(figsize=(12, 4.5), layout="constrained")
+    width = 0.8 / len(structures)
+    colours = pyplot.get_cmap("tab10")
+    for number, (method, values) in enumerate(structures.items()):
+        boxes = [_means(values[:, places[name]]) for name in order]
+        at = np.arange(len(order)) + (number - (len(structures) - 1) / 2) * width
+        drawn = axes.boxplot(
+            boxes,
+            positions=at,
+            widths=0.9 * width,
+            patch_artist=True,
+            flierprops={"markersize": 2},
+            medianprops={"color": "black"},
+        )
+        for box in drawn["boxes"]:
+            box.set_facecolor(colours(number))
+        axes.plot([], [], "s", color=colours(number), label=method)
+    axes.set_xticks(np.arange(len(order)), order, rotation=35, ha="right")
+    axes.set_ylabel("Dice with the consensus of the others")
+    axes.legend(ncols=len(structures), loc="lower left", fontsize=8)
+    axes.grid(axis="y", alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Means over both sides, of the people who have one."""
+    return np.nanmean(values[np.isfinite(values).any(axis=1)], axis=1)
+
+
+def _clock(who: int = resource.RUSAGE_SELF) -> tuple[float, float]:
+    used = resource.getrusage(who)
+    return time.perf_counter(), used.ru_utime + used.ru_stime
+
+
+def _since(began: tuple[float, float], who: int = resource.RUSAGE_SELF) -> dict[str, float]:
+    """Wall and processor seconds, and the process's peak memory in GB."""
+    wall, used = (now - then for now, then in zip(_clock(who), began, strict=True))
+    if who == resource.RUSAGE_CHILDREN:
+        peak = resource.getrusage(who).ru_maxrss / 2**20
+    else:  # ru_maxrss would count what the parent held when it started this process
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        peak = int(line.split()[1]) / 2**20
+    return {"wall": round(wall, 2), "cpu": round(used, 2), "peak": round(peak, 3)}
+
+
+if __name__ == "__main__":
+    main()
