@@ -79,6 +79,22 @@ def test_what_a_run_leaves_behind_gives_the_same_settings(places, write, tmp_pat
     assert dataclasses.asdict(again) == dataclasses.asdict(given)
 
 
+def test_settings_of_a_training_come_back(places, write, tmp_path):
+    (tmp_path / "out.txt").write_text("sub-01\n")
+    given = parse(
+        [
+            *words(places)[:2], "train", "--features", "8,16:16,8,8", "--structures", "3", "42",
+            "--smoothness-weight", "0.5", "--final-learning-rate", "1e-5", "--voxel-size", "2",
+            "--memory-budget", "2.5", "--exclude", str(tmp_path / "out.txt"), "--no-resume",
+            "--model-name", "mine", "--nprocs", "3", "--devices", "2", "--batch-size", "4",
+        ]
+    )  # fmt: skip
+    assert given.training.features == ((8, 16), (16, 8, 8))
+    assert (given.training.structures, given.training.threads) == ((3, 42), 1)
+    assert (given.resume, given.model_name) == (False, "mine")
+    assert parse(write(given.as_options())) == given
+
+
 def test_the_defaults_of_a_run_come_back_too(places, write):
     given = parse(words(places))
     assert dataclasses.asdict(parse(write(given.as_options()))) == dataclasses.asdict(given)
