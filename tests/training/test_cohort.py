@@ -43,6 +43,9 @@ def test_scans_without_labels_are_marked_and_take_no_room(brains, tmp_path):
     assert cohort.labels.shape[0] == 1
     assert cohort.labels_of(0) is not None
     assert all(cohort.labels_of(index) is None for index in range(1, 8))
+    none = open_cohort([replace(scan, labels=None) for scan in scans], brains.grid, tmp_path / "c")
+    assert none.labels is None
+    assert not (tmp_path / "c" / packing.LABELS).exists()
 
 
 def test_at_two_millimetres_images_are_what_a_network_is_given(brains, tmp_path):
@@ -171,6 +174,35 @@ def test_trainings_that_share_a_cohort_take_turns(brains, tmp_path, told):
             assert not made.done()
         assert len(made.result(timeout=30).entries) == 2
     assert told[0].startswith("waiting for another training")
+
+
+def test_a_cohort_of_somebody_else_can_be_read(brains, tmp_path, monkeypatch):
+    first = open_cohort(brains.scans[:2], brains.grid, tmp_path / "c")
+
+    def denied(self, timeout=None):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.lock_file)
+
+    monkeypatch.setattr(FileLock, "acquire", denied)
+    again = open_cohort(brains.scans[:2], brains.grid, tmp_path / "c")
+    assert again.fingerprint == first.fingerprint
+
+
+def test_files_of_two_cohorts_are_not_taken_for_one(brains, tmp_path, monkeypatch):
+    """The new images are there, but not the new labels: both cohorts have files of one size."""
+    open_cohort(brains.scans[:2], brains.grid, tmp_path / "c")
+    original = Path.replace
+
+    def failing(self, target):
+        if Path(target).name == packing.LABELS:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        open_cohort(brains.scans[2:4], brains.grid, tmp_path / "c")
+    monkeypatch.undo()
+    cohort = open_cohort(brains.scans[:2], brains.grid, tmp_path / "c")
+    np.testing.assert_array_equal(cohort.image(0), voxels(brains.scans[0].image))
 
 
 def test_what_killed_runs_left_is_removed(brains, tmp_path):

@@ -171,6 +171,9 @@ def _turn(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
+    except PermissionError:  # somebody else's cohort, which can be read but not packed here
+        yield
+        return
     except Timeout:
         tell(f"waiting for another training that packs scans in {folder}")
         lock.acquire()

@@ -110,6 +110,8 @@ def pack(
             index.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             # The others are renamed before it, and the old one does not tell of them.
             (folder / INDEX).unlink(missing_ok=True)
+        if not writer.labelled:
+            (folder / LABELS).unlink(missing_ok=True)  # a header and nothing else
 
 
 def _told(scans: Sequence[Scan], tell: Callable[[str], None]) -> Iterator[Scan]:
