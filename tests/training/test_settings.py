@@ -37,6 +37,9 @@ def test_features_have_names_or_are_lists():
         ({"features": [8, 8]}, "give two lists"),
         ({"structures": [2, "3"]}, "whole numbers above 0"),
         ({"structures": [0]}, "whole numbers above 0"),
+        ({"structures": ""}, "structures is ''; give a list of whole numbers"),
+        ({"structures": 5}, "structures is 5; give a list of whole numbers"),
+        ({"features": 8}, "features is 8; give 'vxm', 'x2' or two lists"),
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(mapping, said, refused):

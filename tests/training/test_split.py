@@ -70,6 +70,9 @@ def test_rare_labelled_people_train(labelled):
         found = make_split(cohort(10, labelled=labelled), seed)
         assert {f"{person:03}" for person in range(labelled)} <= set(found.train)
         assert (len(found.train), len(found.validation), len(found.test)) == (8, 1, 1)
+        # Each is alone at a site, so that everybody is as likely to be drawn.
+        found = make_split(cohort(10, sites=10, labelled=labelled), seed)
+        assert {f"{person:03}" for person in range(labelled)} <= set(found.train)
     both = make_split(cohort(2, labelled=2), 0)
     assert (len(both.train), len(both.validation)) == (1, 1)
 

@@ -290,13 +290,26 @@ def test_a_damaged_state_is_replaced_by_the_best_one(brains, tmp_path, told):
     (tmp_path / "m" / "last.ckpt").write_bytes(b"")
     longer = brains.toml(tmp_path / "m", **{**settings, "iterations": 8})
     train(longer, told)
-    assert "last.ckpt: not a state of a training, or damaged" in told.text
+    assert "last.ckpt: damaged; going on from best.ckpt" in told.text
     train(brains.toml(tmp_path / "whole", **{**settings, "iterations": 8}))
     assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
     for name in ("last.ckpt", "best.ckpt"):
         (tmp_path / "m" / name).write_bytes(b"")
     with pytest.raises(TrainingError, match=r"last\.ckpt: not a state"):
         train(longer)
+
+
+def test_a_last_state_damaged_at_the_very_end_is_replaced_too(brains, tmp_path, told):
+    settings = {**TINY, "iterations": 20, "learning_rate": 1e-2, "validate_every": 20}
+    path = brains.toml(tmp_path / "m", **settings)
+    train(path)
+    best, last = tmp_path / "m" / "best.ckpt", tmp_path / "m" / "last.ckpt"
+    assert torch.load(best, weights_only=True)["progress"]["iteration"] == 20
+    last.write_bytes(b"")
+    (tmp_path / "m" / "model.pt").unlink()
+    train(path, told)
+    assert "ended by iterations" in told.text
+    assert same_weights(last, best)
 
 
 def test_a_signal_while_scans_are_packed_ends_it_at_once(brains, tmp_path, monkeypatch, capsys):

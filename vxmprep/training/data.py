@@ -154,22 +154,21 @@ class TrainingData:
         )
 
     def require_labels(self, sampler: PairSampler) -> int:
-        """Count the scans that can be in a pair with labels; refuse a training that has none.
+        """Count the scans with labels that count; refuse a training that cannot use them.
 
         Raises
         ------
         TrainingError
             If no pair that may be drawn has a structure in both of its images.
         """
-        count = sum(
-            any(self.common(pair) for pair in sampler.possible(index)) for index in sampler.indices
-        )
-        if not count:
+        # Only these are looked at: all pairs of a large cohort are too many.
+        labelled = [i for i in sampler.indices if self._structures(i) & set(self.structures)]
+        if not any(self.common(pair) for i in labelled for pair in sampler.possible(i)):
             raise TrainingError(
                 "segmentation_weight is above 0, but no pair to train on has a structure in both "
                 "of its images; give labels, or segmentation_weight = 0"
             )
-        return count
+        return len(labelled)
 
     def _labels(self, pair: Pair) -> Labels | None:
         structures = self.common(pair)

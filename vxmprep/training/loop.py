@@ -141,7 +141,12 @@ class Trainer:
                 found = load_state(self.folder.best, self.network, self.optimizer)
             except TrainingError:
                 raise error from None
-            self.tell(f"warning: {error}; going on from the best one instead")
+            # What ends the training reads the last state once more.
+            if self.fabric.is_global_zero:
+                save_state(self.folder.last, found, self.network, self.optimizer)
+            self.tell(
+                f"warning: {self.folder.last}: damaged; going on from {self.folder.best.name}"
+            )
             return found
 
     def _iterate(self, batches: Prefetcher, reporter: Reporter) -> None:

@@ -56,6 +56,9 @@ FREE = (
 NAMED = ("vxm", "x2")
 """Networks of the paper."""
 
+LISTS = {"structures": "a list of whole numbers", "features": "'vxm', 'x2' or two lists"}
+"""Settings that are lists, or may be, and what to give."""
+
 Features = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -242,8 +245,11 @@ def _require(holds: bool, name: str, settings: TrainingSettings, advice: str) ->
 
 def _typed(name: str, kind: str, value: Any) -> Any:
     """Take a value as its setting's type, or refuse it."""
-    if name in ("structures", "features") and isinstance(value, list):
-        return _tupled(value)
+    if name in LISTS:
+        if isinstance(value, list):
+            return _tupled(value)
+        if name == "structures" or not isinstance(value, str):
+            raise TrainingError(f"{name} is {value!r}; give {LISTS[name]}")
     plain = {"str": str, "int": int, "float": (int, float), "float | None": (int, float)}
     wanted = plain.get(kind, str)
     if isinstance(value, bool) or not isinstance(value, wanted):

@@ -52,8 +52,7 @@ def make_split(
 
     A tenth of the participants validates and a tenth is kept for the test. Two to four leave none
     for the test; a single one is both trained and validated on. Where only one or two have labels,
-    these train. Who is drawn depends on the seed
-    and on the names, not on the order of the scans.
+    these train. Who is drawn depends on the seed and on the names, not on the order of the scans.
 
     Parameters
     ----------
