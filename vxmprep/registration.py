@@ -169,6 +169,7 @@ def _register(
     from vxmprep.morph.inverse import extend, invert_between
     from vxmprep.morph.pyramid import halve_mask
     from vxmprep.morph.refine import refine, schedule
+    from vxmprep.morph.sampling import lengths
 
     where = torch.device(compute.device)
     scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
@@ -188,7 +189,7 @@ def _register(
     grid = Grid.of(fixed).halved().padded(margin)
     forward = _rounded(extend(field, near_brain, margin, linear=linear), grid)
     inverse = _rounded(invert_between(forward).displacement, grid)
-    left = compose(forward, inverse).norm(dim=1, keepdim=True) * float(grid.spacing[0])
+    left = lengths(compose(forward, inverse)) * float(grid.spacing[0])
     left = left[torch.nn.functional.pad(near_brain, [margin] * 6)].cpu().numpy()
     ran = [values for values in what.similarity if values]
     return Registration(

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vxmprep.morph.extension import extend
 from vxmprep.morph.field import displaced, jacobian, sample
-from vxmprep.morph.sampling import check_field
+from vxmprep.morph.sampling import check_field, lengths
 
 __all__ = ["Inverse", "extend", "invert", "invert_between"]
 
@@ -173,7 +173,7 @@ def _solve(
     for _ in range(iterations):
         values = sample(both, trial[None])[0]
         miss = trial + values[:dims] - goal
-        length = miss.norm(dim=0)
+        length = lengths(miss, 0)[0]
         better = length < best_error
         step = torch.where(better, _newton_step(values[dims:], miss), step)
         scale = torch.where(better, (2 * scale).clamp(max=1), scale / 2)
@@ -202,7 +202,7 @@ def _newton_step(derivatives: torch.Tensor, miss: torch.Tensor) -> torch.Tensor:
     step, determinant = (_cramer2 if len(miss) == 2 else _cramer3)(derivatives, -miss)
     safe = torch.where(determinant.abs() > 0.02, determinant, torch.full_like(determinant, 0.02))
     step = step / safe
-    return step * (4 / step.norm(dim=0).clamp(min=4))
+    return step * (4 / lengths(step, 0).clamp(min=4))
 
 
 def _cramer2(matrix: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
