@@ -112,9 +112,12 @@ def test_a_name_under_which_something_else_was_trained_is_refused(study, capfd):
     assert train(study) == 0
     before = (study.out / "models" / "cohort" / "model.pt").read_bytes()
     assert train(study, "--no-resume") == 2
-    assert "--no-resume: a training was begun in" in capfd.readouterr().err
+    assert "models/cohort: a training was begun here; resume it, or" in capfd.readouterr().err
     assert train(study, "--integration-steps", "5") == 2
     assert "integration_steps was 7, is 5; choose another name" in capfd.readouterr().err
+    (study.root / "split.json").write_text('{"train": "02"}')
+    assert train(study, "--split", str(study.root / "split.json")) == 2
+    assert "split.json: give lists of participants" in capfd.readouterr().err
     (study.root / "split.json").write_text('{"train": ["02"], "validation": ["01"]}')
     assert train(study, "--split", str(study.root / "split.json")) == 1
     assert "FAILED train: " in capfd.readouterr().err

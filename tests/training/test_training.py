@@ -273,8 +273,11 @@ def test_a_folder_of_other_settings_is_refused_with_what_differs(brains, tmp_pat
     assert "learning_rate was 0.001, is 0.01" in message
     fewer = brains.toml(tmp_path / "m", brains.scans[:5], **TINY)
     assert "cohort was" in refused(TrainingError, train, fewer)
-    again = brains.toml(tmp_path / "m", extra="resume = false", **TINY)
-    assert "resume it, or choose another name" in refused(TrainingError, train, again)
+    again = brains.toml(tmp_path / "m", brains.scans[:5], extra="resume = false", **TINY)
+    told = []
+    message = refused(TrainingError, train, again, told.append)
+    assert "resume it, or choose another name" in message
+    assert not told  # before anything is packed
 
 
 def test_a_folder_of_other_settings_keeps_its_packed_scans(brains, tmp_path, refused, told):

@@ -37,17 +37,16 @@ def check_training(plan: Plan) -> None:
     """
     from vxmprep.training.errors import TrainingError
     from vxmprep.training.folder import ModelFolder
+    from vxmprep.training.split import read_parts
 
     settings = plan.settings
     training, folder = settings.training, ModelFolder(settings.model_folder)
     try:
-        folder.refuse_other(training.identity())
+        folder.refuse_other(training.identity(), resume=settings.resume)
+        if settings.split is not None:
+            read_parts(settings.split)
     except TrainingError as error:
-        raise UsageError(f"--model-name {settings.model_name}: {error}") from error
-    if folder.last.exists() and not settings.resume:
-        raise UsageError(
-            f"--no-resume: a training was begun in {folder.path}; choose another --model-name"
-        )
+        raise UsageError(str(error)) from error
     if training.nodes > 1 and "SLURM_JOB_ID" not in os.environ:
         raise UsageError(
             f"--nodes {training.nodes}: this is no Slurm job; start the command in one of as many "

@@ -54,24 +54,27 @@ class ModelFolder:
         except Timeout as error:
             raise TrainingError(f"{self.path}: another training is at work here") from error
 
-    def refuse_other(self, identity: Mapping[str, Any]) -> None:
+    def refuse_other(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Compare a part of what is to be trained with what was begun here; nothing is written.
 
         Parameters
         ----------
         identity
             What is known of it before the scans are looked at.
+        resume
+            Whether to go on with a training that was begun here.
 
         Raises
         ------
         TrainingError
-            If another training was begun here.
+            If another training was begun here, or this one and it should not go on.
         """
         if self.identity.exists():
             found = self._read()
             # What this version does not know of is told when all is known.
             known = {name: value for name, value in found.items() if name in identity}
             self._compare(known, json.loads(json.dumps(identity)))
+        self._refuse_begun(resume)
 
     def claim(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Note what is trained here, or compare it with what was noted.
@@ -96,6 +99,9 @@ class ModelFolder:
                 temporary.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
             return
         self._compare(self._read(), wanted)
+        self._refuse_begun(resume)
+
+    def _refuse_begun(self, resume: bool) -> None:
         if self.last.exists() and not resume:
             raise TrainingError(
                 f"{self.path}: a training was begun here; resume it, or choose another name"

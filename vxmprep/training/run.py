@@ -28,7 +28,7 @@ from vxmprep.training.loop import Task, Trainer, make_network
 from vxmprep.training.memory import fit
 from vxmprep.training.pairs import PairSampler, validation_pairs
 from vxmprep.training.signals import stop_requests
-from vxmprep.training.split import PARTS, make_split, read_split
+from vxmprep.training.split import PARTS, make_split, read_parts, read_split
 from vxmprep.training.state import Progress, load_state
 from vxmprep.training.validation import Validation, validate
 from vxmprep.training.volumes import read_grid
@@ -105,7 +105,10 @@ class _Job:
         grid = read_grid(config.atlas.image)
         self.atlas = read_atlas(config.atlas, grid, settings.voxel_size)
         # Before what is packed there is replaced.
-        folder.refuse_other({**settings.identity(), "atlas": fingerprint(self.atlas)})
+        known = {**settings.identity(), "atlas": fingerprint(self.atlas)}
+        folder.refuse_other(known, resume=config.resume)
+        if config.split is not None:
+            read_parts(config.split)
         self.cohort = open_cohort(
             config.scans, grid, config.cohort, voxel_size=settings.voxel_size, tell=tell
         )

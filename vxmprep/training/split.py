@@ -116,7 +116,7 @@ def read_split(
     TrainingError
         If the file is no split, has a participant in two parts, or leaves a part empty.
     """
-    parts = _read_parts(path)
+    parts = read_parts(path)
     people = {entry.participant for entry in entries}
     seen: dict[str, str] = {}
     for part, names in parts.items():
@@ -136,7 +136,14 @@ def read_split(
     return split
 
 
-def _read_parts(path: Path) -> Mapping[str, list[str]]:
+def read_parts(path: Path) -> Mapping[str, list[str]]:
+    """Read the participants of each part, without regard to a cohort.
+
+    Raises
+    ------
+    TrainingError
+        If the file is no split.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
