@@ -25,6 +25,7 @@ REQUIREMENTS = [
     "rich>=13.0",
     "scipy>=1.11",
     "templateflow>=24.2",
+    "tensorboardX>=2.6",
     "tomli_w>=1.0",
     "torch>=2.4",
 ]

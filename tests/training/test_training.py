@@ -80,6 +80,27 @@ def test_the_loss_falls_and_overlap_rises(trained):
     assert max(validation["ncc"]) > validation["ncc"][0] + 0.02
 
 
+def test_tensorboard_has_what_the_tables_have(trained):
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in (trained[0] / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:  # length, its checksum, an event, its checksum
+            size = int.from_bytes(data[:8], "little")
+            found.append(Event.FromString(data[12 : 12 + size]))
+            data = data[16 + size :]
+    losses = {
+        event.step: value.simple_value
+        for event in found
+        for value in event.summary.value
+        if value.tag == "training/loss"
+    }
+    table = read_table(trained[0] / "iterations.csv")
+    assert list(losses) == table["iteration"]
+    np.testing.assert_allclose(list(losses.values()), table["loss"], rtol=1e-4)
+
+
 def test_parts_add_up_to_the_loss(trained):
     found = read_table(trained[0] / "iterations.csv")
     parts = np.sum([found[name] for name in ("similarity", "smoothness", "segmentation")], axis=0)

@@ -1,8 +1,7 @@
-"""Everything measured while training: two tables, and TensorBoard where it is installed."""
+"""Everything measured while training: two tables, and events for TensorBoard."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 
 from vxmprep.training.folder import ModelFolder
@@ -36,11 +35,10 @@ class Logs:
         self._iterations = Table(folder.iterations, ITERATION, iteration)
         # The validation of iteration 0 is made again if nothing was trained yet.
         self._validations = Table(folder.validations, VALIDATION, iteration or -1)
-        self._board = None
-        if importlib.util.find_spec("tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
+        # Not TensorBoard itself, which only those need who look at the events.
+        from tensorboardX import SummaryWriter
 
-            self._board = SummaryWriter(str(folder.events), purge_step=iteration)
+        self._board = SummaryWriter(str(folder.events), purge_step=iteration)
 
     def iteration(self, iteration: int, values: Mapping[str, float]) -> None:
         """Add an iteration."""
@@ -55,16 +53,13 @@ class Logs:
     def flush(self) -> None:
         """Write what was added."""
         for writer in (self._iterations, self._validations, self._board):
-            if writer:
-                writer.flush()
+            writer.flush()
 
     def close(self) -> None:
         """Write what was added, and end."""
         for writer in (self._iterations, self._validations, self._board):
-            if writer:
-                writer.close()
+            writer.close()
 
     def _show(self, kind: str, iteration: int, values: Mapping[str, float]) -> None:
-        if self._board:
-            for name, value in values.items():
-                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, iteration)
