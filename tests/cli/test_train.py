@@ -120,7 +120,9 @@ def test_a_name_under_which_something_else_was_trained_is_refused(study, capfd):
     assert "split.json: give lists of participants" in capfd.readouterr().err
     (study.root / "split.json").write_text('{"train": ["02"], "validation": ["01"]}')
     assert train(study, "--split", str(study.root / "split.json")) == 1
-    assert "FAILED train: " in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "FAILED train: " in said
+    assert "holds a model trained otherwise: split was" in said
     assert (study.out / "models" / "cohort" / "model.pt").read_bytes() == before
     assert train(study, "--split", str(study.root / "split.json"), "--model-name", "other") == 0
     assert card_of(study, "other")["split"]["train"]["participants"] == 1

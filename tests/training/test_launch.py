@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vxmprep.training.launch import TrainingFailed, command, launch
+from vxmprep.training.launch import TrainingFailedError, command, launch
 from vxmprep.training.settings import TrainingSettings
 
 HERE = [sys.executable, "-m", "vxmprep.training", "a.toml"]
@@ -24,7 +24,7 @@ def test_several_processes_are_started_by_slurm_within_its_jobs():
 def test_a_failure_is_told_by_its_own_last_line(tmp_path, capfd):
     config = tmp_path / "a.toml"
     config.write_text("folder = 3")
-    with pytest.raises(TrainingFailed, match=r"^.*a.toml: atlas is missing"):
+    with pytest.raises(TrainingFailedError, match=r"^.*a.toml: atlas is missing"):
         launch(config, TrainingSettings())
     assert "missing" not in capfd.readouterr().err
 
@@ -32,5 +32,5 @@ def test_a_failure_is_told_by_its_own_last_line(tmp_path, capfd):
 def test_a_killed_training_says_what_to_change(tmp_path, monkeypatch):
     kill = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
     monkeypatch.setattr("vxmprep.training.launch.command", lambda *_: kill)
-    with pytest.raises(TrainingFailed, match="killed by signal 9; if memory ran out"):
+    with pytest.raises(TrainingFailedError, match="killed by signal 9; if memory ran out"):
         launch(tmp_path / "a.toml", TrainingSettings())

@@ -17,7 +17,7 @@ REASON = "vxmprep.training: "
 """How the line begins that says why a training ended."""
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailedError(RuntimeError):
     """A training's process has failed; the message is its own last line."""
 
 
@@ -33,7 +33,7 @@ def launch(config: Path, settings: TrainingSettings) -> None:
 
     Raises
     ------
-    TrainingFailed
+    TrainingFailedError
         If it did not end well.
     """
     child = subprocess.Popen(
@@ -50,7 +50,7 @@ def launch(config: Path, settings: TrainingSettings) -> None:
         _end(child)
         raise
     if code:
-        raise TrainingFailed(_reason(said, code))
+        raise TrainingFailedError(_reason(said, code))
 
 
 def command(config: Path, settings: TrainingSettings, environment: Mapping[str, str]) -> list[str]:
