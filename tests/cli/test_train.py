@@ -89,6 +89,13 @@ def test_scans_that_are_excluded_flagged_or_failed_are_named_and_not_trained_on(
     assert card_of(study)["split"]["train"]["scans"] == 1
 
 
+def test_a_list_of_the_whole_dataset_serves_a_part_of_it(study):
+    exclude = study.root / "exclude.txt"
+    exclude.write_text("sub-02\n")
+    assert train(study, "--exclude", str(exclude), "--participant-label", "01") == 0
+    assert card_of(study)["left_out"] == {}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -81,12 +81,15 @@ class Plan:
         A task per scan asked for.
     skull_strip : str
         How brains are found, decided for the whole dataset.
+    scans : tuple of Scan
+        All of the dataset, also those not asked for.
     """
 
     settings: Settings
     atlas: Atlas
     tasks: tuple[Task, ...]
     skull_strip: str
+    scans: tuple[Scan, ...]
 
     @property
     def pending(self) -> tuple[Task, ...]:
@@ -195,7 +198,7 @@ def make_plan(settings: Settings) -> Plan:
         _task(scan, settings, atlas, provenance, masks.get(scan.stem), freesurfer)
         for scan in scans
     ]
-    return Plan(settings, atlas, tuple(tasks), method)
+    return Plan(settings, atlas, tuple(tasks), method, tuple(every))
 
 
 def _task(

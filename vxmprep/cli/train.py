@@ -98,7 +98,7 @@ def _check_memory(plan: Plan) -> None:
 
 def _excluded(plan: Plan) -> dict[str, str]:
     path = plan.settings.exclude
-    return {} if path is None else read_exclusions(path, [task.scan for task in plan.tasks])
+    return {} if path is None else read_exclusions(path, plan.scans)
 
 
 def train(plan: Plan, work: Path, logs: Path) -> Path | None:
