@@ -49,8 +49,31 @@ def test_a_stretch_is_found_and_its_inverse_written(pair, tmp_path):
     assert np.percentile(np.linalg.norm(back - inside, axis=1), 99) < 0.5
 
 
-def test_the_same_input_gives_the_same_bits(pair):
-    first, second = (register(*pair, iterations=10, device="cpu") for _ in range(2))
+def test_beyond_100_iterations_the_fields_are_of_1_mm_and_invert_each_other(pair):
+    coarse, fine = (register(*pair, iterations=count, device="cpu") for count in (100, 104))
+    assert fine.iterations == (*coarse.iterations[:3], 4)
+    np.testing.assert_allclose(fine.grid.spacing, 1)
+    np.testing.assert_allclose(coarse.grid.spacing, 2)
+    np.testing.assert_allclose(
+        fine.grid.world(np.zeros((1, 3))), coarse.grid.world(np.zeros((1, 3)))
+    )
+    for field in (fine.forward, fine.inverse):
+        edge = np.ones(field.shape[:3], bool)
+        edge[1:-1, 1:-1, 1:-1] = False
+        assert not field[edge].any()
+    assert fine.residual_p99 < 0.1
+    assert fine.similarity[1] > coarse.similarity[1]
+    inside = np.asarray(pair[2].dataobj) > 0
+    place = tuple(slice(26, 26 + n) for n in inside.shape)
+    dense = fine.forward[place][::2, ::2, ::2]
+    rough = coarse.forward[tuple(slice(13, 13 + n) for n in dense.shape[:3])]
+    apart = np.linalg.norm(dense - rough, axis=-1)[inside[::2, ::2, ::2]]
+    assert np.median(apart) < 0.5
+
+
+@pytest.mark.parametrize("iterations", [10, 102])
+def test_the_same_input_gives_the_same_bits(pair, iterations):
+    first, second = (register(*pair, iterations=iterations, device="cpu") for _ in range(2))
     np.testing.assert_array_equal(first.forward, second.forward)
     np.testing.assert_array_equal(first.inverse, second.inverse)
 

@@ -10,7 +10,10 @@ from vxmprep.training.settings import TrainingSettings
 DEFAULT_ATLAS = "MNI152NLin2009cAsym"
 
 DEFAULT_ITERATIONS = 100
-"""Iterations of the refinement over its levels of 4, 2 and 1 mm: 40, 40 and 20."""
+"""Iterations of the refinement over its levels of 4, 2 and 1 mm: 40, 40 and 20.
+
+Those beyond them run with a field of 1 mm, see `vxmprep.registration.register`.
+"""
 
 LEVELS = ("prepare", "train", "participant")
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from vxmprep.morph.compute import Compute
 
-STEPS_PER_MM = 256
-"""The field is rounded to this fraction of a millimetre, which halves its file."""
+STEPS_PER_MM, FINE_STEPS_PER_MM = 256, 64
+"""A field of 2 mm, and one of 1 mm, is rounded to this fraction of a millimetre: smaller files."""
 
 MARGIN_MM = 26
 """How far beyond the network's grid the field runs out; brains are displaced by up to 10 mm."""
@@ -31,7 +31,7 @@ class Registration:
     Attributes
     ----------
     grid : Grid
-        Grid of both fields, 2 mm.
+        Grid of both fields: 1 mm where the refinement ended with a field of 1 mm, else 2 mm.
     forward : (X, Y, Z, 3) float32 array
         RAS mm; atlas point p goes to the affinely aligned scan's point p + forward(p).
     inverse : (X, Y, Z, 3) float32 array
@@ -42,9 +42,10 @@ class Registration:
         Mean squared local correlation at the first and the last iteration of the finest level
         that ran; empty without refinement.
     iterations : tuple of int
-        Iterations that the refinement ran at 4, 2 and 1 mm.
+        Iterations that the refinement ran at 4, 2 and 1 mm, the last of these with a field of 2 mm
+        and with one of 1 mm.
     repaired : int
-        Voxels at which the refinement smoothed the field so that it does not fold.
+        Voxels of 1 mm at which the field was smoothed so that it does not fold.
     device, precision : str
         Where it was computed; the precision of the network's convolutions.
     """
@@ -120,7 +121,8 @@ def register(
     model : path, optional
         Checkpoint of a VoxelMorph network; without one the refinement starts from zero.
     iterations : int
-        Most iterations of the refinement over all its levels; 0 leaves the network's field alone.
+        Most iterations of the refinement; 0 leaves the network's field alone. Those beyond 100 run
+        with a field of 1 mm, the others with one of 4 and 2 mm.
     atlas_to_scan : (4, 4) array, optional
         The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
@@ -165,11 +167,8 @@ def _register(
 ) -> Registration:
     import torch
 
-    from vxmprep.morph.field import compose
-    from vxmprep.morph.inverse import extend, invert_between
-    from vxmprep.morph.pyramid import halve_mask
-    from vxmprep.morph.refine import refine, schedule
-    from vxmprep.morph.sampling import lengths
+    from vxmprep.morph.fine import refine_finely
+    from vxmprep.morph.refine import finishing, refine, schedule
 
     where = torch.device(compute.device)
     scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
@@ -184,26 +183,114 @@ def _register(
     linear = torch.from_numpy(np.linalg.inv(to_grid) @ matrix @ to_grid)
     count = schedule(iterations)
     field, what = refine(scan, atlas, brain, start=start, iterations=count, linear=linear)
-    margin = MARGIN_MM // 2
-    near_brain = halve_mask(brain.float()) > 0
-    grid = Grid.of(fixed).halved().padded(margin)
-    forward = _rounded(extend(field, near_brain, margin, linear=linear), grid)
-    inverse = _rounded(invert_between(forward).displacement, grid)
-    left = lengths(compose(forward, inverse)) * float(grid.spacing[0])
-    left = left[torch.nn.functional.pad(near_brain, [margin] * 6)].cpu().numpy()
-    ran = [values for values in what.similarity if values]
+    if finishing(iterations):
+        field, similarity, repaired = refine_finely(
+            scan, atlas, brain, field, iterations=finishing(iterations), linear=linear
+        )
+        maps = _fine_maps(field, brain, Grid.of(fixed), linear)
+    else:
+        similarity, repaired = (), 0
+        maps = _coarse_maps(field, brain, Grid.of(fixed), linear)
+    ran = [values for values in (*what.similarity, similarity) if values]
+    left = maps.residual.cpu().numpy()
     return Registration(
-        grid,
-        _millimetres(forward, grid),
-        _millimetres(inverse, grid),
+        maps.grid,
+        _millimetres(maps.forward, maps.grid),
+        _millimetres(maps.inverse, maps.grid),
         float(np.percentile(left, 99)),
         float(left.max()),
         (ran[-1][0], ran[-1][-1]) if ran else (),
-        what.iterations,
-        what.repaired,
+        (*what.iterations, len(similarity)),
+        what.repaired + repaired,
         compute.device,
         compute.precision,
     )
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """Both fields in voxels of their grid, rounded, and what the round trip leaves, in mm."""
+
+    grid: Grid
+    forward: torch.Tensor
+    inverse: torch.Tensor
+    residual: torch.Tensor
+
+
+def _coarse_maps(
+    state: torch.Tensor, brain: torch.Tensor, image_grid: Grid, linear: torch.Tensor
+) -> _Maps:
+    """Extend a field on the state grid to where it is zero, and invert it."""
+    import torch
+
+    from vxmprep.morph.inverse import extend, invert_between
+    from vxmprep.morph.pyramid import halve_mask
+
+    margin = MARGIN_MM // 2
+    near_brain = halve_mask(brain.float()) > 0
+    grid = image_grid.halved().padded(margin)
+    forward = _rounded(extend(state, near_brain, margin, linear=linear), grid, STEPS_PER_MM)
+    inverse = _rounded(invert_between(forward).displacement, grid, STEPS_PER_MM)
+    near_brain = torch.nn.functional.pad(near_brain, [margin] * 6)
+    return _Maps(grid, forward, inverse, _round_trip(forward, inverse, near_brain, grid))
+
+
+def _fine_maps(
+    displacement: torch.Tensor, brain: torch.Tensor, image_grid: Grid, linear: torch.Tensor
+) -> _Maps:
+    """Extend a field on the images' grid to where it is zero, and invert it.
+
+    Beyond the brain the field is that of the state grid, which takes an eighth of the work; the
+    inverse, too, is first found there.
+    """
+    from torch.nn import functional
+
+    from vxmprep.morph.fold import unfold_fine
+    from vxmprep.morph.inverse import extend, invert
+    from vxmprep.morph.pyramid import halve_field, halve_mask, to_image_grid
+    from vxmprep.morph.refine import brain_box
+    from vxmprep.morph.smooth import gaussian
+
+    margin = MARGIN_MM // 2
+    near_brain = halve_mask(brain.float()) > 0
+    coarse = extend(halve_field(displacement), near_brain, margin, linear=linear)
+    shape = tuple(2 * size - 1 for size in coarse.shape[2:])
+    grid = Grid(shape, image_grid.padded(2 * margin).affine)
+    # One inside the brain and to its edge, zero 10 voxels beyond.
+    weight = gaussian(functional.max_pool3d(brain.float(), 11, 1, 5), 1.5)
+    padding = [
+        amount
+        for size, old in zip(reversed(shape), reversed(brain.shape[2:]), strict=True)
+        for amount in (2 * margin, size - old - 2 * margin)
+    ]
+    displacement, weight, brain = (
+        functional.pad(volume, padding) for volume in (displacement, weight, brain)
+    )
+    forward = to_image_grid(coarse, shape).lerp_(displacement, weight)
+    box = brain_box(weight > 0)
+    part, _ = unfold_fine(forward[(..., *box)], (weight > 0)[(..., *box)], linear)
+    forward[(..., *box)] = part
+    forward = _rounded(forward, grid, FINE_STEPS_PER_MM)
+    inverse = to_image_grid(invert(coarse).displacement, shape)
+    reach = int(forward.abs().max()) + 2
+    box = tuple(
+        slice(max(0, side.start - reach), min(size, side.stop + reach))
+        for side, size in zip(box, shape, strict=True)
+    )
+    start = inverse[(..., *box)]
+    start.copy_(invert(forward[(..., *box)], tolerance=0.01, start=start).displacement)
+    inverse = _rounded(inverse, grid, FINE_STEPS_PER_MM)
+    return _Maps(grid, forward, inverse, _round_trip(forward, inverse, brain, grid))
+
+
+def _round_trip(
+    forward: torch.Tensor, inverse: torch.Tensor, brain: torch.Tensor, grid: Grid
+) -> torch.Tensor:
+    """Lengths, in mm, that forward after inverse leaves at the voxels of the brain."""
+    from vxmprep.morph.field import compose
+    from vxmprep.morph.sampling import lengths
+
+    return lengths(compose(forward, inverse))[brain] * float(grid.spacing[0])
 
 
 def _predict(
@@ -228,8 +315,8 @@ def _tensor(image: nb.spatialimages.SpatialImage, where: torch.device) -> torch.
     return torch.from_numpy(data)[None, None].to(where)
 
 
-def _rounded(field: torch.Tensor, grid: Grid) -> torch.Tensor:
-    steps = STEPS_PER_MM * float(grid.spacing[0])
+def _rounded(field: torch.Tensor, grid: Grid, steps_per_mm: int) -> torch.Tensor:
+    steps = steps_per_mm * float(grid.spacing[0])
     return (field * steps).round() / steps
 
 

@@ -64,7 +64,7 @@ def init_registration_wf(
         ),
         name="register",
         n_procs=omp_nthreads,
-        mem_gb=2.6 if model is None else 4.5,
+        mem_gb=4.5 if model is not None or iterations > 100 else 2.6,
     )
     register.inputs.num_threads = omp_nthreads
     if model is not None:

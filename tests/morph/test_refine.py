@@ -7,7 +7,15 @@ import torch
 from scipy import ndimage
 
 from vxmprep.morph.field import jacobian_determinant, resize, warp
-from vxmprep.morph.refine import LOOK, Tuning, refine, schedule, state_shape, to_image_grid
+from vxmprep.morph.refine import (
+    LOOK,
+    Tuning,
+    finishing,
+    refine,
+    schedule,
+    state_shape,
+    to_image_grid,
+)
 
 STRUCTURES = (2, 3, 4, 7, 8, 10, 11, 12, 13, 16, 17, 41, 42, 43, 46, 47, 49, 50, 51, 52, 53)
 
@@ -180,6 +188,11 @@ def test_a_schedule_scales_with_the_number_a_user_gives():
     assert schedule(0) == (0, 0, 0)
     half, full = schedule(40), schedule(80)
     assert all(abs(2 * a - b) <= 1 for a, b in zip(half, full, strict=True))
+
+
+def test_what_a_user_gives_beyond_the_default_is_left_for_the_finish():
+    assert schedule(100) == schedule(1000)
+    assert (finishing(0), finishing(100), finishing(101)) == (0, 0, 1)
 
 
 def test_iterations_for_another_number_of_levels_are_refused():

@@ -291,7 +291,8 @@ def test_files_are_named_with_the_beginning_of_their_checksums():
 
 
 @pytest.mark.parametrize(
-    ("iterations", "counts"), [(100, "40, 40 and 20"), (200, "80, 80 and 40"), (1, "1, 1 and 1")]
+    ("iterations", "counts"),
+    [(100, "40, 40 and 20"), (50, "20, 20 and 10"), (112, "40, 40 and 20"), (1, "1, 1 and 1")],
 )
 def test_iterations_are_those_of_each_level(iterations, counts):
     said = f"by at most {counts} Gauss-Newton iterations at resolutions of 4, 2 and 1 mm"
@@ -306,6 +307,13 @@ def test_numbers_of_the_steps_are_those_that_they_use(monkeypatch):
     assert "98.25th percentile" in text
     assert "about 3.5 mm" in text
     assert "determinant below 0.3)" in text
+
+
+def test_iterations_with_a_field_of_1_mm_are_told_where_there_are_any():
+    assert "; 12 more iterations followed with a field of 1 mm" in body(
+        replace(RUN, iterations=112)
+    )
+    assert "a field of 1 mm" not in body(RUN)
 
 
 def test_windows_are_those_of_the_refinement():

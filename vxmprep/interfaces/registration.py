@@ -20,7 +20,10 @@ class _RegisterInputSpec(BaseInterfaceInputSpec):
     affine_file = File(exists=True, mandatory=True, desc="ITK affine, atlas to scan")
     model = File(exists=True, desc="checkpoint of a network; refinement alone without one")
     iterations = traits.Range(
-        low=0, value=100, usedefault=True, desc="iterations of the refinement; 0 = off"
+        low=0,
+        value=100,
+        usedefault=True,
+        desc="iterations of the refinement, those beyond 100 with a field of 1 mm; 0 = off",
     )
     device = traits.Str("cpu", usedefault=True, desc="auto, cpu, cuda or cuda:N")
     precision = traits.Enum(

@@ -8,6 +8,7 @@ no anatomy either.
 """
 
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from vxmprep.morph.field import jacobian
@@ -19,6 +20,12 @@ LEAST = 0.1
 
 LEAST_MIRRORED = 0.02
 """The same for the determinant of the map with x and y mirrored."""
+
+LEAST_MIRRORED_ROUNDED = 0.05
+"""The same for a field that is still to be rounded at every voxel."""
+
+WHOLE_ROUNDS = 8
+"""After so many rounds what is left of folds is looked at place by place."""
 
 PLANES = 32
 """How many planes of the images' grid are looked at in one go; even."""
@@ -75,6 +82,86 @@ def unfold(
     return state, found
 
 
+@torch.no_grad()
+def unfold_fine(
+    displacement: torch.Tensor,
+    mask: torch.Tensor,
+    linear: torch.Tensor | None = None,
+    rounds: int = 40,
+) -> tuple[torch.Tensor, int]:
+    """Smooth a field on the images' own grid where it is too tight, until there is none.
+
+    Parameters
+    ----------
+    displacement
+        Field ``(1, 3, X, Y, Z)``, voxels.
+    mask
+        Where to look, ``(1, 1, X, Y, Z)`` bool; the two outermost voxels are left out.
+    linear, rounds
+        As for `unfold`.
+
+    Returns
+    -------
+    displacement : torch.Tensor
+        The repaired field.
+    found : int
+        Voxels that were too tight before the repair.
+    """
+    displacement = displacement.clone()
+    inner = torch.zeros_like(mask)
+    inner[..., 2:-2, 2:-2, 2:-2] = mask[..., 2:-2, 2:-2, 2:-2]
+    found = left = int(_tight(displacement, inner, linear).sum())
+    for attempt in range(WHOLE_ROUNDS):
+        if not left:
+            return displacement, found
+        left = _smooth_tight(displacement, inner, linear, 0.6 + 0.2 * attempt)
+    shape = displacement.shape[2:]
+    for margin in (8, 16, 24):  # places that touch may undo each other's repair
+        near = functional.max_pool3d(_tight(displacement, inner, linear).float(), 9, 1, 4)[0, 0]
+        places = ndimage.find_objects(ndimage.label(near.cpu().numpy() > 0)[0])
+        for place in places:
+            window = tuple(
+                slice(max(0, side.start - margin), min(size, side.stop + margin))
+                for side, size in zip(place, shape, strict=True)
+            )
+            part, looked_at = displacement[(..., *window)], inner[(..., *window)]
+            for attempt in range(rounds):
+                if not _smooth_tight(part, looked_at, linear, 0.6 + 0.2 * attempt):
+                    break
+        if not places:
+            break
+    return displacement, found
+
+
+def _smooth_tight(
+    displacement: torch.Tensor, mask: torch.Tensor, linear: torch.Tensor | None, sigma: float
+) -> int:
+    """Smooth a field, in place, around its tight voxels; tell how many there were."""
+    bad = _tight(displacement, mask, linear)
+    count = int(bad.sum())
+    if count:
+        weight = gaussian(functional.max_pool3d(bad.to(displacement.dtype), 3, 1, 1), 0.7)
+        displacement.lerp_(gaussian(displacement, sigma), weight)
+    return count
+
+
+def _tight(
+    displacement: torch.Tensor, mask: torch.Tensor, linear: torch.Tensor | None
+) -> torch.Tensor:
+    """Mark the voxels of a mask where a determinant is below its limit, a few planes at a time."""
+    bad = torch.zeros_like(mask)
+    size = mask.shape[2]
+    for first in range(0, size, PLANES):
+        last = min(first + PLANES, size)
+        here = mask[:, :, first:last]
+        if not here.any():
+            continue
+        low, high = max(0, first - 2), min(size, last + 2)
+        values = slack(displacement[:, :, low:high], linear, LEAST_MIRRORED_ROUNDED)
+        bad[:, :, first:last] = (values[:, :, first - low : last - low] < 0) & here
+    return bad
+
+
 def _doubled(state: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """Give each voxel of the images' grid what its nearest state voxel below has."""
     for axis in (-3, -2, -1):
@@ -116,7 +203,11 @@ def _around(
     )
 
 
-def slack(displacement: torch.Tensor, linear: torch.Tensor | None = None) -> torch.Tensor:
+def slack(
+    displacement: torch.Tensor,
+    linear: torch.Tensor | None = None,
+    least_mirrored: float = LEAST_MIRRORED,
+) -> torch.Tensor:
     """Give how far the determinants of a map are above their limits, ``(1, 1, X, Y, Z)``.
 
     Parameters
@@ -126,6 +217,8 @@ def slack(displacement: torch.Tensor, linear: torch.Tensor | None = None) -> tor
     linear
         Matrix ``(3, 3)`` of the affine that follows, in the axes of the grid. The mirrored
         determinant is that of the whole map, which is what users feed to ITK's filter.
+    least_mirrored
+        Limit of the mirrored determinant.
     """
     rows = jacobian(displacement)
     determinant = _determinant(rows)
@@ -142,7 +235,7 @@ def slack(displacement: torch.Tensor, linear: torch.Tensor | None = None) -> tor
     # |-g     -h  i|
     (a, _, c), (_, e, f), (g, h, i) = rows
     mirrored = volume * determinant + 2 * ((2 - a - e) * i + c * g + f * h)
-    return torch.minimum(plain, mirrored - LEAST_MIRRORED)[:, None]
+    return torch.minimum(plain, mirrored - least_mirrored)[:, None]
 
 
 def _determinant(rows: list[list[torch.Tensor]]) -> torch.Tensor:

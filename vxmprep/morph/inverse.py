@@ -44,7 +44,12 @@ class Inverse:
 
 
 @torch.no_grad()
-def invert(displacement: torch.Tensor, iterations: int = 30, tolerance: float = 0.005) -> Inverse:
+def invert(
+    displacement: torch.Tensor,
+    iterations: int = 30,
+    tolerance: float = 0.005,
+    start: torch.Tensor | None = None,
+) -> Inverse:
     """Invert the map p + u(p) on its own grid, by Newton's method at each voxel.
 
     Each step solves (I + grad u) step = -(u(p + w) + w) with the derivatives at p + w, so that it
@@ -61,6 +66,8 @@ def invert(displacement: torch.Tensor, iterations: int = 30, tolerance: float = 
         Upper bound on the steps.
     tolerance
         Residual, in voxels, at which a voxel is solved.
+    start
+        A first guess of the inverse, such as that of a coarser field.
 
     Returns
     -------
@@ -74,7 +81,7 @@ def invert(displacement: torch.Tensor, iterations: int = 30, tolerance: float = 
         The shape is not a field's, or an axis has one voxel.
     """
     check_field("invert", "displacement", displacement)
-    start = displaced(torch.zeros_like(displacement)) - _smooth_start(displacement)
+    start = displaced(-_smooth_start(displacement) if start is None else start)
     found = [
         _invert_one(*fields, iterations, tolerance)
         for fields in zip(displacement.split(1), start.split(1), strict=True)

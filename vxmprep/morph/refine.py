@@ -102,6 +102,8 @@ class Refinement:
 def schedule(iterations: int) -> tuple[int, ...]:
     """Share a total of iterations, as a user gives it, among the levels; 0 turns all off.
 
+    No more than the default are shared: see `finishing`.
+
     Examples
     --------
     >>> schedule(0)
@@ -110,7 +112,21 @@ def schedule(iterations: int) -> tuple[int, ...]:
     True
     """
     total = sum(DEFAULT_ITERATIONS)
+    iterations = min(iterations, total)
     return tuple(-(-iterations * share // total) for share in DEFAULT_ITERATIONS)
+
+
+def finishing(iterations: int) -> int:
+    """Give the iterations left after `schedule`: for `vxmprep.morph.fine.refine_finely`.
+
+    Examples
+    --------
+    >>> finishing(sum(DEFAULT_ITERATIONS) + 10)
+    10
+    >>> finishing(30)
+    0
+    """
+    return max(0, iterations - sum(DEFAULT_ITERATIONS))
 
 
 @torch.no_grad()
@@ -173,7 +189,7 @@ def refine(
         state = to_state_grid(start.to(state), shape)
     if not any(iterations):
         return state, Refinement(SPACINGS, ((),) * len(SPACINGS), (0.0,) * len(SPACINGS), 0)
-    box = _brain_box(mask | (moving > 0))
+    box = brain_box(mask | (moving > 0))
     images = _pyramid(*(volume[(..., *box)].contiguous() for volume in (moving, fixed, mask)))
     inner = tuple(slice(side.start // 2, side.stop // 2 + 1) for side in box)
     core = state[(..., *inner)].contiguous()
@@ -196,8 +212,19 @@ def refine(
     return state, Refinement(SPACINGS, tuple(similarity), tuple(seconds), repaired)
 
 
-def _brain_box(mask: torch.Tensor) -> tuple[slice, ...]:
-    """Box of both brains and a margin; its start is a voxel of every level's grid."""
+def brain_box(mask: torch.Tensor) -> tuple[slice, ...]:
+    """Give the box of both brains and a margin; its start is a voxel of every level's grid.
+
+    Parameters
+    ----------
+    mask
+        Where either brain is, ``(1, 1, X, Y, Z)`` bool.
+
+    Returns
+    -------
+    tuple of slice
+        One for each of the three axes.
+    """
     coarsest = max(SPACINGS)
     box = []
     for axis, size in enumerate(mask.shape[2:], start=2):
@@ -244,7 +271,8 @@ def _run_level(
     for iteration in range(count):
         report(iteration)
         dense = to_image_grid(field, fixed.shape[2:]) if spacing == 1 else field
-        value, update = _update(moving, dense, similarity, spacing, level, tuning)
+        pool = restrict if spacing == 1 else None
+        value, update = newton_update(moving, dense, similarity, level, tuning, pool)
         field = gaussian(compose(field, update), tuning.field_sigma[level])
         values.append(value)
         if _settled(values, tuning.tolerance):
@@ -262,29 +290,51 @@ def _settled(values: list[torch.Tensor], tolerance: float) -> bool:
     return now - before <= LOOK * tolerance * (1 - before)
 
 
-def _update(
+def newton_update(
     moving: torch.Tensor,
-    dense: torch.Tensor,
+    displacement: torch.Tensor,
     similarity: LocalNcc,
-    spacing: int,
     level: int,
     tuning: Tuning,
+    pool: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Similarity, and the pooled Gauss-Newton step in voxels of the level's field."""
-    warped = warp(moving, dense)
+    """Give the similarity and the pooled Gauss-Newton step that raises it.
+
+    Parameters
+    ----------
+    moving
+        Image ``(1, 1, X, Y, Z)``.
+    displacement
+        Field on its grid, ``(1, 3, X, Y, Z)``, voxels.
+    similarity
+        Local correlation with the fixed image.
+    level
+        Which of `tuning`'s numbers hold.
+    pool
+        Brings evidence to the coarser grid of the field that is updated, of twice the spacing; by
+        default the field is the displacement itself.
+
+    Returns
+    -------
+    value : torch.Tensor
+        Similarity, without dimensions.
+    update : torch.Tensor
+        Step ``(1, 3, ...)``, voxels of the updated field's grid.
+    """
+    warped = warp(moving, displacement)
     change = similarity(warped)
-    pool = restrict if spacing == 1 else lambda volume: volume
+    at_field = pool or (lambda volume: volume)
     stiffness = torch.zeros_like(warped)
     evidence = []
     for axis in range(3):
         slope = derivative(warped, axis - 3)
         stiffness.addcmul_(slope, slope)
-        evidence.append(pool(slope.mul_(change.gradient)))
-    evidence.append(pool(stiffness.mul_(change.curvature)))
+        evidence.append(at_field(slope.mul_(change.gradient)))
+    evidence.append(at_field(stiffness.mul_(change.curvature)))
     evidence = gaussian(torch.cat(evidence, dim=1), tuning.update_sigma[level])
     step, stiffness = evidence[:, :3], evidence[:, 3:]
     # Where an image is empty all are zero, and so is the step.
     step /= stiffness + (tuning.damping * stiffness.mean() + torch.finfo(stiffness.dtype).tiny)
     step *= tuning.step[level]
     step *= tuning.longest / (lengths(step) + tuning.longest)
-    return change.value, step / 2 if spacing == 1 else step
+    return change.value, step / 2 if pool else step

@@ -101,6 +101,10 @@ REFINEMENT = (
     "update was pooled over a Gaussian window and composed with the displacement field, which was "
     "then smoothed with a Gaussian."
 )
+FINISH = (
+    "Until then the field was kept at 2 mm; {finishing} more iterations followed with a field of "
+    "1 mm."
+)
 FIELD = (
     "The field was smoothed locally where it was close to folding (Jacobian determinant below "
     "{least:g}) or stretched excessively, and outside the brain it was made to fade harmonically "
@@ -255,6 +259,8 @@ def _atlas(methods: Methods) -> list[str]:
 
 
 def _registration(methods: Methods) -> list[str]:
+    from vxmprep.morph.refine import finishing
+
     if methods.model is not None:
         predicted = NETWORK + (VELOCITY if methods.model.steps else DISPLACEMENT)
         after = FROM_NETWORK + REFINEMENT if methods.iterations else NO_REFINEMENT
@@ -263,7 +269,8 @@ def _registration(methods: Methods) -> list[str]:
         steps = [FROM_ZERO + REFINEMENT]
     else:
         return [AFFINE_ALONE, OUTPUT]
-    return [*steps, FIELD, OUTPUT, JACOBIAN]
+    finish = [FINISH] if finishing(methods.iterations) else []
+    return [*steps, *finish, FIELD, OUTPUT, JACOBIAN]
 
 
 def _training(model: ModelUsed) -> list[str]:
@@ -273,7 +280,7 @@ def _training(model: ModelUsed) -> list[str]:
 def _values(methods: Methods) -> dict[str, object]:
     """Give what is filled into the sentences; numbers are those that the steps themselves use."""
     from vxmprep.morph.fold import LEAST
-    from vxmprep.morph.refine import SPACINGS, Tuning, schedule
+    from vxmprep.morph.refine import SPACINGS, Tuning, finishing, schedule
     from vxmprep.preparation.bias import FIT_SPACING
     from vxmprep.preparation.conform import WHITEST
 
@@ -291,6 +298,7 @@ def _values(methods: Methods) -> dict[str, object]:
         "whitest": WHITEST,
         "window": _list(dict.fromkeys(Tuning().window)),
         "counts": _list(schedule(methods.iterations)),
+        "finishing": finishing(methods.iterations),
         "spacings": _list(SPACINGS),
         "least": LEAST,
     }
