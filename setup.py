@@ -82,6 +82,7 @@ setup(
     entry_points={
         "console_scripts": [
             "vxmprep = vxmprep.cli.run:main",
+            "vxmprep-apply = vxmprep.cli.apply:main",
             "vxmprep-demo = vxmprep.cli.demo:main",
         ]
     },

@@ -9,7 +9,8 @@ import nibabel as nb
 import numpy as np
 
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.itk import field_member, itk_frame
+from vxmprep.spatial.itk import field_member
+from vxmprep.spatial.jacobian import jacobian_determinant as determinant_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -55,24 +56,7 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
     nibabel.Nifti1Image
         float32 on `grid`; above 1 where the scan is larger than the atlas.
     """
-    import SimpleITK as sitk
-
-    direction, spacing, origin = itk_frame(grid)
-    field = sitk.TransformToDisplacementField(
-        field_member(transform),
-        sitk.sitkVectorFloat64,
-        [int(n) for n in grid.shape],
-        origin.tolist(),
-        spacing.tolist(),
-        direction.ravel().tolist(),
-    )
-    # ITK's filter differentiates along the array's axes but leaves the vectors in the world's:
-    # turned into the array's frame, they agree for any orientation of the grid.
-    along_axes = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) @ direction, isVector=True)
-    along_axes.SetSpacing(spacing.tolist())
-    determinant = sitk.DisplacementFieldJacobianDeterminant(along_axes)
-    data = sitk.GetArrayFromImage(determinant).T.astype(np.float32)
-    return nb.Nifti1Image(data, grid.affine)
+    return determinant_of(field_member(transform), grid)
 
 
 def folding(determinant: np.ndarray, mask: np.ndarray) -> Folding:

@@ -80,8 +80,33 @@ def check_geometry(path: str | Path, image: nb.spatialimages.SpatialImage) -> No
     Raises
     ------
     ImageError
-        If voxels have no sensible size, axes are parallel or oblique to each other, nothing says
-        where left and right are, or the image is too thin for a brain.
+        As `check_frame`, or if the image is too thin for a brain.
+    """
+    check_frame(path, image)
+    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    extent = spacing * image.shape[:3]
+    if extent.min() < LEAST_EXTENT:
+        raise ImageError(
+            f"{path}: only {extent.min():.3g} mm thick, expected {LEAST_EXTENT:g} or more; give a "
+            "scan of the whole brain"
+        )
+
+
+def check_frame(path: str | Path, image: nb.spatialimages.SpatialImage) -> None:
+    """Refuse a header that does not say where voxels lie, or not as ITK can hold it.
+
+    Parameters
+    ----------
+    path : path
+        The file, for the message.
+    image : image
+        Of one volume or several, voxels unread.
+
+    Raises
+    ------
+    ImageError
+        If voxels have no sensible size, axes are parallel or oblique to each other, or nothing
+        says where left and right are.
     """
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     _check_sizes(path, _written_sizes(image), "pixdim")
@@ -93,12 +118,6 @@ def check_geometry(path: str | Path, image: nb.spatialimages.SpatialImage) -> No
         raise ImageError(
             f"{path}: neither sform nor qform is set, so left and right cannot be told apart; if "
             "you know the orientation, set it, e.g. with fslorient -setsform and -setsformcode"
-        )
-    extent = spacing * image.shape[:3]
-    if extent.min() < LEAST_EXTENT:
-        raise ImageError(
-            f"{path}: only {extent.min():.3g} mm thick, expected {LEAST_EXTENT:g} or more; give a "
-            "scan of the whole brain"
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.opening import open_series
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -176,6 +177,51 @@ def write_composite(
             member.create_dataset(
                 "TransformParameters", data=parameters, **_compression(parameters)
             )
+
+
+def write_field(path: str | Path, displacement: np.ndarray, grid: Grid) -> None:
+    """Write a displacement field as ITK's NIfTI: five axes, vectors along L, P and S in mm.
+
+    Parameters
+    ----------
+    path : path
+        ``.nii`` or ``.nii.gz``.
+    displacement : (X, Y, Z, 3) array
+        Displacement in mm along R, A, S at each voxel of `grid`.
+    grid : Grid
+        Grid of the field.
+    """
+    vectors = (displacement * np.diag(LPS)[:3]).astype(np.float32)
+    image = nb.Nifti1Image(vectors[:, :, :, None], None)
+    image.header.set_intent("vector")
+    image.header.set_xyzt_units("mm")
+    image.set_sform(grid.affine, code="scanner")
+    image.set_qform(grid.affine, code="scanner")
+    with replacing(path) as temporary:
+        image.to_filename(temporary)
+
+
+def read_field(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Read a displacement field as ITK and ANTs write it to NIfTI.
+
+    Returns
+    -------
+    tuple
+        Displacement (X, Y, Z, 3) along R, A, S in mm, float32, and its grid.
+
+    Raises
+    ------
+    ValueError
+        If the file is no image, or one without vectors.
+    """
+    image = open_series(path)
+    if image.shape[3:] != (1, 3):
+        raise ValueError(
+            f"{path}: not a displacement field of ITK, whose five axes end with 1 and 3; found "
+            f"{'x'.join(map(str, image.shape))}"
+        )
+    vectors = np.asarray(image.dataobj, dtype=np.float32)[:, :, :, 0]
+    return vectors * np.diag(LPS)[:3].astype(np.float32), Grid.of(image)
 
 
 def itk_frame(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

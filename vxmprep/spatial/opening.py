@@ -39,6 +39,32 @@ def open_image(path: str | Path) -> nb.spatialimages.SpatialImage:
     ImageError
         If the file is something else, or is cut short as far as its size tells.
     """
+    image = open_series(path)
+    if any(n != 1 for n in image.shape[3:]):
+        raise ImageError(
+            f"{path}: expected one 3-D volume, found {_shape(image)}; give a single volume"
+        )
+    return image
+
+
+def open_series(path: str | Path) -> nb.spatialimages.SpatialImage:
+    """Open an image of one volume or several, voxels unread.
+
+    Parameters
+    ----------
+    path : path
+        NIfTI, MGH or whatever nibabel reads. Reading its volumes in turn unpacks the file once.
+
+    Returns
+    -------
+    nibabel image
+        Three axes or more.
+
+    Raises
+    ------
+    ImageError
+        As `open_image`, but for the number of volumes.
+    """
     path = Path(path)
     _check_content(path, _first_bytes(path))
     image = _load(path)
@@ -120,7 +146,7 @@ def _check_volume(path: Path, image: nb.spatialimages.SpatialImage) -> None:
         raise ImageError(
             f"{path}: its voxels are colours or complex, not intensities; give the scan itself"
         )
-    if len(image.shape) < 3 or any(n != 1 for n in image.shape[3:]):
+    if len(image.shape) < 3:
         raise ImageError(
             f"{path}: expected one 3-D volume, found {_shape(image)}; give a single volume"
         )

@@ -1,0 +1,459 @@
+"""``vxmprep-apply``: saved transforms on other images, labels, points, surfaces, streamlines."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import vxmprep
+from vxmprep.cli.options import Parser
+from vxmprep.config import UsageError
+
+if TYPE_CHECKING:
+    from vxmprep.spatial.grid import Grid
+    from vxmprep.spatial.transform import Transform
+
+KINDS = {
+    ".nii.gz": "image", ".nii": "image", ".mgz": "image", ".mgh": "image",
+    ".csv": "points", ".tsv": "points",
+    ".gii": "surface",
+    ".trk": "streamlines", ".tck": "streamlines",
+}  # fmt: skip
+"""What a file holds, by the end of its name."""
+
+LABEL_NAMES = re.compile(r"dseg|mask|aseg.*|aparc.*|wmparc|labels?|.*_labels?|ribbon")
+"""Suffixes and names of label maps."""
+
+NAMES_OF_ANTS = {
+    "linear": "linear",
+    "bspline": "cubic",
+    "nearestneighbor": "nearest",
+    "genericlabel": "label",
+    "multilabel": "label",
+}
+
+DESCRIPTION = """\
+Apply saved transforms to images (3-D or 4-D), label maps, points, surfaces and streamlines, with
+one interpolation however many transforms there are. Which kind a file is, its name says:
+  .nii .nii.gz .mgz .mgh   images and label maps
+  .csv .tsv                points: columns x, y, z in RAS mm (not ITK's LPS)
+  .gii                     surfaces: vertices in the scanner's RAS mm, or as mris_convert writes
+  .trk .tck                streamlines
+"""
+
+EPILOG = """\
+examples:
+  # scans, maps and segmentations of a cohort, each with its own participant's transform
+  vxmprep-apply -i study/sub-*/anat/*_FLAIR.nii.gz --derivatives study-vxmprep \\
+      --to MNI152NLin2009cAsym -o in-mni
+  # electrodes of the scan to the atlas, with the same words: the right file is chosen
+  vxmprep-apply -i sub-01_electrodes.tsv --derivatives study-vxmprep --to MNI152NLin2009cAsym \\
+      -o in-mni
+  # a region of the atlas to one scan
+  vxmprep-apply -i region_mask.nii.gz --participant-label 01 --derivatives study-vxmprep \\
+      --to T1w -o in-scan
+  # a functional series over the scan to the atlas at 2 mm, interpolated once
+  vxmprep-apply -i sub-01_task-rest_bold.nii.gz -t bold_to_T1w.txt --derivatives study-vxmprep \\
+      --to MNI152NLin2009cAsym -r MNI_2mm.nii.gz -o in-mni
+  # any transforms of ITK, in the order of antsApplyTransforms
+  vxmprep-apply -i moving.nii.gz -r fixed.nii.gz -t warp.nii.gz -t affine.mat -n BSpline \\
+      -o moved.nii.gz
+
+points go the other way:
+  The file that resamples images from T1w to the atlas maps points of the atlas to points of T1w.
+  Points, surfaces and streamlines therefore need the file named from the atlas to T1w. Say where
+  they are to go (--to), or name the transforms as for images (-t): the other direction is taken
+  for them, from the file beside it, or by inverting an affine.
+
+exit codes:
+  0  all done
+  1  some inputs failed; each is listed with its cause
+  2  bad usage or input, said in one line before any work starts
+"""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input, with all that is done to it."""
+
+    source: Path
+    target: Path
+    kind: str
+    transforms: tuple[str, ...]
+    grid: Grid | None
+    reference: Path | None
+    interpolation: str
+    modulation: str | None
+
+
+def build_parser() -> Parser:
+    """Describe the command's options."""
+    from vxmprep.spatial.series import INTERPOLATIONS, MODULATIONS
+
+    parser = Parser(
+        prog="vxmprep-apply",
+        usage="vxmprep-apply -i FILE [FILE ...] --derivatives DIR --to SPACE [options] -o OUT\n"
+        "       vxmprep-apply -i FILE [FILE ...] -t XFM [-t XFM ...] -r IMAGE [options] -o OUT",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    group = parser.add_argument_group("what and where")
+    group.add_argument(
+        "-i",
+        "--input",
+        nargs="+",
+        action="extend",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="files to bring to another space",
+    )
+    group.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="a folder, in which results are called as the inputs with their new space-; or, for "
+        "one input, a file. What it holds under these names is replaced",
+    )
+    group.add_argument(
+        "-r",
+        "--reference-image",
+        type=Path,
+        metavar="IMAGE",
+        help="any image on the grid wanted (default with --to: the atlas's grid or the scan's)",
+    )
+    group = parser.add_argument_group("transforms")
+    group.add_argument(
+        "--derivatives",
+        type=Path,
+        metavar="DIR",
+        help="what vxmprep (or fMRIPrep) wrote; there the participant's transforms are looked up",
+    )
+    group.add_argument(
+        "--to",
+        metavar="SPACE",
+        help="where the inputs are to go: T1w (the participant's scan), or an atlas by the label "
+        "in the names of the files, as MNI152NLin2009cAsym",
+    )
+    group.add_argument(
+        "--from",
+        dest="start",
+        metavar="ATLAS",
+        help="the atlas that inputs come from with --to T1w, if there are transforms of several",
+    )
+    group.add_argument(
+        "--participant-label",
+        metavar="LABEL",
+        help="whose transform (default: the sub- of each input's name)",
+    )
+    group.add_argument(
+        "--session-label", metavar="LABEL", help="of which session (default: the ses- there)"
+    )
+    group.add_argument(
+        "-t",
+        "--transform",
+        action="append",
+        default=[],
+        metavar="XFM",
+        help="a transform of ITK (.h5, .mat, .txt, .tfm, displacement .nii.gz), as "
+        "antsApplyTransforms takes it: the last one acts on images first, [FILE,1] inverts an "
+        "affine. With --to: what brings the inputs to where the derivatives' transform starts",
+    )
+    group = parser.add_argument_group("how")
+    group.add_argument(
+        "-n",
+        "--interpolation",
+        type=_interpolation,
+        choices=INTERPOLATIONS,
+        metavar="NAME",
+        help="linear; cubic (B-spline); nearest; label (linear on each label, the greatest wins: "
+        "smoother borders). ANTs's names are understood. Default: nearest for files called "
+        "dseg, mask, aseg, aparc and the like, otherwise linear",
+    )
+    group.add_argument(
+        "--modulate",
+        nargs="?",
+        const="full",
+        choices=MODULATIONS,
+        help="multiply images by the Jacobian determinant, so that amounts (of grey matter, "
+        "say) are kept: of the whole map (full, also without a word), or without its affines "
+        "(deformable)",
+    )
+    group.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")
+    return parser  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    try:
+        tasks = plan(options)
+    except UsageError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    failed = 0
+    for task in tasks:
+        try:
+            print(f"{task.source} -> {task.target} ({run(task)})", flush=True)
+        except (ValueError, OSError, MemoryError) as error:
+            failed += 1
+            print(f"{parser.prog}: failed: {_naming(task.source, error)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def plan(options: argparse.Namespace) -> list[Task]:
+    """Find out what is to be done with each input, and refuse what cannot be.
+
+    Raises
+    ------
+    UsageError
+        The message names the file or option and says what to do.
+    """
+    if (options.to is None) != (options.derivatives is None):
+        raise UsageError("--to and --derivatives go together; give both, or only -t")
+    if options.to is None and not options.transform:
+        raise UsageError("no transform given; give --derivatives and --to, or -t")
+    if options.derivatives is not None and not options.derivatives.is_dir():
+        raise UsageError(f"--derivatives {options.derivatives}: no such folder")
+    tasks = [_task(source, options) for source in options.input]
+    _check_targets(tasks)
+    return tasks
+
+
+def run(task: Task) -> str:
+    """Do one task, and say how."""
+    chain = _chain(task.transforms, task.kind == "image")
+    if task.kind == "image":
+        from vxmprep.spatial.series import resample_file
+
+        resample_file(
+            task.source, task.target, task.grid, chain,
+            interpolation=task.interpolation, modulation=task.modulation,
+        )  # fmt: skip
+        said = task.interpolation + (f", modulated ({task.modulation})" if task.modulation else "")
+    else:
+        from vxmprep.spatial.geometry import map_streamlines, map_surface, map_table
+
+        if task.kind == "points":
+            said = f"{map_table(task.source, task.target, chain)} points"
+        elif task.kind == "surface":
+            said = f"{map_surface(task.source, task.target, chain)} vertices"
+        else:
+            count = map_streamlines(task.source, task.target, chain, task.grid)
+            said = f"{count} streamlines"
+    _write_sidecar(task)
+    return said
+
+
+def _task(source: Path, options: argparse.Namespace) -> Task:
+    from vxmprep.bids.transforms import find_transform, grid_file, suffix_of
+    from vxmprep.spatial.opening import ImageError
+
+    extension = next((end for end in KINDS if source.name.lower().endswith(end)), None)
+    if extension is None:
+        raise UsageError(f"{source}: of no known kind; give one that ends with {' '.join(KINDS)}")
+    kind = KINDS[extension]
+    if not source.is_file() and kind != "image":
+        raise UsageError(f"{source}: no such file; check the path")
+    transforms, reference = tuple(options.transform), options.reference_image
+    if options.to is not None:
+        found = find_transform(
+            options.derivatives, source, to=options.to, start=options.start,
+            participant=_label(options.participant_label, "sub-"),
+            session=_label(options.session_label, "ses-"),
+        )  # fmt: skip
+        transforms = (str(found), *transforms)
+        reference = reference or grid_file(found)
+    for transform in transforms:
+        _check_transform(transform, kind == "image")
+    grid = None
+    if kind == "image" or extension == ".trk":
+        if reference is None:
+            raise UsageError(f"{source}: on which grid is it wanted? give -r")
+        if options.reference_image is None and not reference.is_file():
+            raise UsageError(f"{reference}: not there to tell the grid; give -r")
+    try:
+        if kind == "image":
+            _check_image(source)
+        if kind == "image" or extension == ".trk":
+            grid = _grid(reference)
+    except ImageError as error:
+        raise UsageError(str(error)) from error
+    labels = LABEL_NAMES.fullmatch(suffix_of(source))
+    interpolation = options.interpolation or ("nearest" if labels else "linear")
+    if options.modulate and kind == "image" and interpolation in ("nearest", "label"):
+        raise UsageError(f"{source}: labels cannot be modulated; give -n linear if it is a map")
+    return Task(
+        source, _target(source, extension, options), kind, transforms, grid, reference,
+        interpolation, options.modulate if kind == "image" else None,
+    )  # fmt: skip
+
+
+def _target(source: Path, extension: str, options: argparse.Namespace) -> Path:
+    from vxmprep.bids.transforms import entities_of, named_in
+
+    out = options.output
+    image = KINDS[extension] == "image"
+    ends = (".nii.gz", ".nii") if image else (extension,)
+    if any(out.name.lower().endswith(end) for end in KINDS) and not out.is_dir():
+        if len(options.input) > 1:
+            raise UsageError(f"-o {out}: one file for several inputs; give a folder")
+        if not out.name.lower().endswith(ends):
+            raise UsageError(f"-o {out}: {source.name} becomes {' or '.join(ends)}; rename it")
+        return out
+    if out.is_file():
+        raise UsageError(f"-o {out}: a file, and of no known kind; give a folder")
+    first = options.transform[0].strip("[]").split(",")[0] if options.transform else ""
+    space = options.to or entities_of(first).get("to") or "reference"
+    stop = ".surf.gii" if source.name.endswith(".surf.gii") else extension
+    if extension == ".gii":
+        stop = "".join(Path(source.name).suffixes[-2:])
+    return out / named_in(space, source, ".nii.gz" if image else stop)
+
+
+def _check_targets(tasks: list[Task]) -> None:
+    seen: dict[Path, Path] = {}
+    inputs = {task.source.resolve() for task in tasks}
+    for task in tasks:
+        target = task.target.resolve()
+        if target in inputs:
+            raise UsageError(f"{task.target}: would replace an input; give another -o")
+        if target in seen:
+            raise UsageError(
+                f"{task.source} and {seen[target]} would both become {task.target}; give them in "
+                "two calls"
+            )
+        seen[target] = task.source
+
+
+def _check_image(path: Path) -> None:
+    from vxmprep.spatial.headers import check_frame
+    from vxmprep.spatial.opening import ImageError, open_series
+
+    image = open_series(path)
+    if any(n < 1 for n in image.shape):
+        raise ImageError(f"{path}: holds no voxels; fetch or convert it anew")
+    if len(image.shape) > 4 and image.shape[3] == 1 and image.shape[4] > 1:
+        raise ImageError(
+            f"{path}: its voxels hold vectors, which a transform would also have to turn; give "
+            "their components' image, or a transform with -t"
+        )
+    check_frame(path, image)
+
+
+@lru_cache(maxsize=64)
+def _grid(path: Path) -> Grid:
+    from vxmprep.spatial.grid import Grid
+    from vxmprep.spatial.headers import check_frame
+    from vxmprep.spatial.opening import open_series
+
+    image = open_series(path)
+    check_frame(path, image)
+    return Grid.of(image)
+
+
+def _split(transform: str) -> tuple[Path, bool]:
+    """Give the file of ``FILE`` or ``[FILE,1]``, and whether it is to be inverted."""
+    found = re.fullmatch(r"\[(.+),\s*([01])\]", transform)
+    return (Path(found[1]), found[2] == "1") if found else (Path(transform), False)
+
+
+def _check_transform(transform: str, for_images: bool) -> None:
+    path, inverted = _split(transform)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such transform; check the path")
+    if inverted is for_images:
+        try:
+            _turned(path)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path) -> Transform:
+    from vxmprep.spatial.transform import read_itk
+
+    return read_itk(path)
+
+
+def _turned(path: Path) -> tuple[str, Transform]:
+    """Give the other direction: an affine's inverse, or else the file beside it; and its name."""
+    from vxmprep.bids.transforms import opposite
+
+    beside = opposite(path)
+    if beside.is_file():
+        return beside.name, _read(beside)
+    transform = _read(path)
+    if transform.affine is None:
+        raise ValueError(
+            f"{path}: the other direction is wanted of it (points need the opposite of images), a "
+            "file with from- and to- exchanged in its name; it is not there"
+        )
+    return f"inverse of {path.name}", transform.inverse()
+
+
+@lru_cache(maxsize=2)
+def _chain(transforms: tuple[str, ...], for_images: bool) -> Transform:
+    """Put transforms together: from the points wanted to the image's, or for points back."""
+    from vxmprep.spatial.transform import Transform
+
+    chain = Transform(())
+    for transform in transforms:
+        path, inverted = _split(transform)
+        step = _turned(path)[1] if inverted is for_images else _read(path)
+        chain = chain.then(step) if for_images else step.then(chain)
+    return chain
+
+
+def _write_sidecar(task: Task) -> None:
+    import json
+
+    from vxmprep.bids.derivatives import sidecar_of, write_json
+
+    beside = sidecar_of(task.source)
+    try:
+        known = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    said = {"Sources": [task.source.name], "Transforms": [_used(task, t) for t in task.transforms]}
+    if task.kind == "image":
+        said["Interpolation"] = task.interpolation
+        said["SpatialReference"] = task.reference.name
+    if task.modulation:
+        said["Modulation"] = task.modulation
+    generated = [{"Name": "vxmprep-apply", "Version": vxmprep.__version__}]
+    write_json(sidecar_of(task.target), {**known, **said, "GeneratedBy": generated})
+
+
+def _used(task: Task, transform: str) -> str:
+    """Name the file whose map was used, as it was used."""
+    path, inverted = _split(transform)
+    return _turned(path)[0] if inverted is (task.kind == "image") else path.name
+
+
+def _interpolation(text: str) -> str:
+    return NAMES_OF_ANTS.get(text.split("[")[0].lower(), text.lower())
+
+
+def _label(text: str | None, prefix: str) -> str | None:
+    return None if text is None else text.removeprefix(prefix)
+
+
+def _naming(source: Path, error: Exception) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if str(source) in said else f"{source}: {said}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Points, surfaces and streamlines: files whose coordinates are mapped."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+
+from vxmprep.spatial.files import replacing
+from vxmprep.spatial.grid import Grid
+
+AXES = ("x", "y", "z")
+ABSENT = ("n/a", "na", "nan", "")
+"""How tables say that a point has no place."""
+
+PointMap = Callable[[np.ndarray], np.ndarray]
+
+
+class GeometryError(ValueError):
+    """A file whose points cannot be used; the message is one line for the user."""
+
+
+def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
+    """Map the points of a table; all its other columns are kept as they are.
+
+    Parameters
+    ----------
+    source, target : path
+        CSV or TSV with a header; the columns x, y and z (or X, Y, Z) are RAS mm. Rows with n/a
+        there are kept.
+    mapping : callable
+        Maps points (n, 3), RAS mm.
+
+    Returns
+    -------
+    int
+        Points mapped.
+
+    Raises
+    ------
+    GeometryError
+        If it is no such table.
+    """
+    try:
+        text = Path(source).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GeometryError(f"{source}: not a table of text ({_said(error)})") from error
+    between = "\t" if str(source).endswith(".tsv") else ","
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=between) if row]
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if not set(AXES) <= set(header):
+        kind = "tabs" if between == "\t" else "commas"
+        raise GeometryError(
+            f"{source}: no columns x, y and z between {kind}; give a header line and RAS mm"
+        )
+    places = [header.index(axis) for axis in AXES]
+    wanted, points = [], []
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            cells = [row[place].strip() for place in places]
+            if any(cell.lower() in ABSENT for cell in cells):
+                continue
+            points.append([float(cell) for cell in cells])
+        except (IndexError, ValueError) as error:
+            raise GeometryError(f"{source}: row {number} has no three numbers x, y, z") from error
+        wanted.append(rows[number - 1])
+    for row, point in zip(wanted, mapping(np.reshape(points, (-1, 3))), strict=True):
+        for place, value in zip(places, point.tolist(), strict=True):
+            row[place] = f"{value:.6g}" if abs(value) < 1 else f"{value:.4f}"
+    written = io.StringIO()
+    csv.writer(written, delimiter=between, lineterminator="\n").writerows(rows)
+    with replacing(target) as temporary:
+        temporary.write_text(written.getvalue(), encoding="utf-8")
+    return len(wanted)
+
+
+def map_surface(source: str | Path, target: str | Path, mapping: PointMap) -> int:
+    """Map the vertices of a GIFTI surface.
+
+    FreeSurfer's mris_convert leaves vertices relative to the centre of its volume, and says where
+    that is; they are brought to the scanner's world first.
+
+    Raises
+    ------
+    GeometryError
+        If it holds no vertices.
+    """
+    try:
+        surface = nb.load(source)
+        sets = surface.get_arrays_from_intent("NIFTI_INTENT_POINTSET")
+    except Exception as error:
+        raise GeometryError(f"{source}: not a GIFTI file ({_said(error)})") from error
+    if not sets:
+        raise GeometryError(f"{source}: holds no vertices; give a surface (.surf.gii)")
+    for points in sets:
+        moved = mapping(points.data.astype(float) + _freesurfer_centre(points))
+        points.data = moved.astype(np.float32)
+        points.coordsys = nb.gifti.GiftiCoordSystem(1, 1, np.eye(4))
+    with replacing(target) as temporary:
+        nb.save(surface, temporary)
+    return sum(len(points.data) for points in sets)
+
+
+def _freesurfer_centre(points: nb.gifti.GiftiDataArray) -> np.ndarray:
+    keys = ("VolGeomC_R", "VolGeomC_A", "VolGeomC_S")
+    if points.coordsys is not None and points.coordsys.dataspace == 1:  # the scanner's world
+        return np.zeros(3)
+    centre = np.array([float(points.meta.get(key, 0)) for key in keys])
+    for key in keys:
+        if key in points.meta:
+            points.meta[key] = "0.000000"
+    return centre
+
+
+def map_streamlines(source: str | Path, target: str | Path, mapping: PointMap, grid: Grid) -> int:
+    """Map streamlines (.trk, .tck); what is stored with them is kept.
+
+    Parameters
+    ----------
+    source, target : path
+        Of one kind.
+    mapping : callable
+        Maps points (n, 3), RAS mm.
+    grid : Grid
+        Whose frame a .trk file then states.
+
+    Raises
+    ------
+    GeometryError
+        If nibabel cannot read the file.
+    """
+    from nibabel.streamlines import Tractogram, detect_format, load
+    from nibabel.streamlines.trk import Field
+
+    try:
+        kind = detect_format(str(source))
+        loaded = load(str(source)).tractogram
+    except Exception as error:
+        raise GeometryError(f"{source}: not a file of streamlines ({_said(error)})") from error
+    lines = loaded.streamlines
+    lengths = [len(line) for line in lines]
+    points = mapping(lines.get_data()) if lengths else np.zeros((0, 3))
+    moved = np.split(points.astype(np.float32), np.cumsum(lengths)[:-1]) if lengths else []
+    tracts = Tractogram(
+        moved, loaded.data_per_streamline, loaded.data_per_point, affine_to_rasmm=np.eye(4)
+    )
+    frame = {
+        Field.VOXEL_TO_RASMM: grid.affine,
+        Field.VOXEL_SIZES: grid.spacing,
+        Field.DIMENSIONS: grid.shape,
+        Field.VOXEL_ORDER: "".join(nb.aff2axcodes(grid.affine)),
+    }
+    with replacing(target) as temporary:
+        kind(tracts, frame if str(source).endswith(".trk") else None).save(str(temporary))
+    return len(lengths)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
