@@ -134,8 +134,10 @@ def _agrees(transform: dict[str, str], image: dict[str, str]) -> bool:
     return all(image.get(key) == value for key, value in ours.items())
 
 
-def opposite(path: Path) -> Path:
+def opposite(path: Path) -> Path | None:
     """Name the file of the other direction: ``from-`` and ``to-`` change places.
+
+    None if the name does not have both.
 
     Examples
     --------
@@ -144,7 +146,7 @@ def opposite(path: Path) -> Path:
     """
     ends = entities_of(path)
     if not {"from", "to"} <= ends.keys():
-        return path.with_name("")
+        return None
     there, back = (f"from-{a}_to-{b}_" for a, b in (
         (ends["from"], ends["to"]), (ends["to"], ends["from"])
     ))  # fmt: skip

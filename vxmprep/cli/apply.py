@@ -275,7 +275,7 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
         )  # fmt: skip
         transforms = (str(found), *transforms)
         reference = reference or grid_file(found)
-    for transform in transforms:
+    for transform in transforms if kind != "image" else options.transform:
         _check_transform(transform, kind == "image")
     grid = None
     if kind == "image" or extension == ".trk":
@@ -373,11 +373,10 @@ def _check_transform(transform: str, for_images: bool) -> None:
     path, inverted = _split(transform)
     if not path.is_file():
         raise UsageError(f"{path}: no such transform; check the path")
-    if inverted is for_images:
-        try:
-            _turned(path)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+    try:
+        _turned(path) if inverted is for_images else _read(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 @lru_cache(maxsize=4)
@@ -392,7 +391,7 @@ def _turned(path: Path) -> tuple[str, Transform]:
     from vxmprep.bids.transforms import opposite
 
     beside = opposite(path)
-    if beside.is_file():
+    if beside is not None and beside.is_file():
         return beside.name, _read(beside)
     transform = _read(path)
     if transform.affine is None:

@@ -16,7 +16,8 @@ def resample_labels(
     """Resample labels by linear interpolation of each label's indicator; the greatest wins.
 
     A voxel's eight neighbours vote with their weights, so that the cost does not depend on the
-    number of labels. Beyond the image is background. Among equals the lowest label wins.
+    number of labels. Beyond the edges of the outer voxels is background. Among equals the lowest
+    label wins.
 
     Parameters
     ----------
@@ -42,20 +43,20 @@ def resample_labels(
     >>> resample_labels(one, np.eye(4), half, Transform(()))[:, 0, 0]
     array([0, 7, 7])
     """
-    padded = np.pad(labels, 1)
+    padded = np.pad(labels, ((0, 1),) * 3, mode="edge")
     out = np.empty(grid.shape, labels.dtype)
     source = Grid(labels.shape, affine)
     plane = np.stack(np.mgrid[: grid.shape[0], : grid.shape[1], :1], -1).reshape(-1, 3)
     for k in range(grid.shape[2]):
-        where = source.indices(transform(grid.world(plane + np.array([0, 0, k])))) + 1
-        out[:, :, k] = _vote(padded, where).reshape(grid.shape[:2])
+        where = source.indices(transform(grid.world(plane + np.array([0, 0, k]))))
+        beyond = ((where < -0.5) | (where >= np.array(labels.shape) - 0.5)).any(axis=1)
+        chosen = _vote(padded, np.clip(where, 0, np.array(labels.shape) - 1))
+        out[:, :, k] = np.where(beyond, 0, chosen).reshape(grid.shape[:2])
     return out
 
 
 def _vote(padded: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Let the eight voxels around each position (n, 3) choose its label."""
-    # Round-off must not make a neighbour of the next voxel; beyond the padding all is background.
-    where = np.clip(where, 0, np.array(padded.shape) - 1 - 1e-9)
     low = np.floor(where).astype(np.intp)
     share = where - low
     corners = np.array(list(product((0, 1), repeat=3)))

@@ -1,0 +1,237 @@
+"""``vxmprep-apply`` from end to end; the numbers of its parts are tested with them."""
+
+import json
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+from nibabel.affines import from_matvec
+
+from vxmprep.cli.apply import main
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.itk import write_affine, write_composite, write_field
+from vxmprep.spatial.transform import Transform, read_itk
+
+SCAN = Grid((24, 26, 28), from_matvec(np.eye(3), [-10.0, -11.0, -12.0]))
+ATLAS = Grid((14, 15, 16), from_matvec(np.eye(3) * 2, [-14.0, -15.0, -16.0]))
+AFFINE = from_matvec(np.diag([1.1, 1.0, 0.9]), [4.0, 1.0, -2.0])
+
+
+def save(path: Path, grid: Grid, data: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = np.random.default_rng(0).uniform(1, 100, grid.shape).astype(np.float32)
+    nb.save(nb.Nifti1Image(made if data is None else data, grid.affine), path)
+    return path
+
+
+@pytest.fixture
+def derivatives(tmp_path) -> Path:
+    """What vxmprep leaves of a participant: a field of 3 mm to the front, and an affine."""
+    root = tmp_path / "derivatives"
+    stem = root / "sub-01" / "anat" / "sub-01"
+    grid = ATLAS.padded(8)
+    shift = np.zeros((*grid.shape, 3), np.float32)
+    shift[..., 1] = 3
+    save(Path(f"{stem}_desc-preproc_T1w.nii.gz"), SCAN)
+    save(Path(f"{stem}_space-ATLAS_desc-preproc_T1w.nii.gz"), ATLAS)
+    for a, b, affine, field, first in (
+        ("T1w", "ATLAS", AFFINE, shift, True),
+        ("ATLAS", "T1w", np.linalg.inv(AFFINE), -shift, False),
+    ):
+        write_composite(
+            f"{stem}_from-{a}_to-{b}_mode-image_xfm.h5",
+            affine=affine, displacement=field, grid=grid, field_acts_first=first,
+        )  # fmt: skip
+    return root
+
+
+def xfm(derivatives: Path, start: str, end: str) -> Path:
+    name = f"sub-01_from-{start}_to-{end}_mode-image_xfm.h5"
+    return derivatives / "sub-01" / "anat" / name
+
+
+def said(capsys) -> str:
+    return capsys.readouterr().err.strip()
+
+
+def test_images_and_labels_lie_on_the_atlas_under_their_names(derivatives, tmp_path):
+    image = save(tmp_path / "sub-01_T2w.nii.gz", SCAN)
+    (tmp_path / "sub-01_T2w.json").write_text('{"EchoTime": 0.1}')
+    labels = (np.indices(SCAN.shape)[0] // 6).astype(np.int16)
+    save(tmp_path / "sub-01_desc-my_dseg.nii.gz", SCAN, labels)
+    out = tmp_path / "out"
+    inputs = [str(image), str(tmp_path / "sub-01_desc-my_dseg.nii.gz")]
+    assert (
+        main(["-i", *inputs, "--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(out)])
+        == 0
+    )
+    assert {path.name for path in out.iterdir()} == {
+        "sub-01_space-ATLAS_T2w.nii.gz", "sub-01_space-ATLAS_T2w.json",
+        "sub-01_space-ATLAS_desc-my_dseg.nii.gz", "sub-01_space-ATLAS_desc-my_dseg.json",
+    }  # fmt: skip
+    found = nb.load(out / "sub-01_space-ATLAS_desc-my_dseg.nii.gz")
+    np.testing.assert_allclose(found.affine, ATLAS.affine)
+    # the voxel of the scan at which a point of the atlas lies
+    points = ATLAS.world(np.array([[6, 5, 7], [9, 7, 8]]))
+    there = (points + np.array([0, 3, 0])) * [1.1, 1.0, 0.9] + [4.0, 1.0, -2.0]
+    expected = labels[tuple(np.rint(SCAN.indices(there)).astype(int).T)]
+    np.testing.assert_array_equal(found.get_fdata()[[6, 9], [5, 7], [7, 8]], expected)
+    sidecar = json.loads((out / "sub-01_space-ATLAS_T2w.json").read_text())
+    assert sidecar["EchoTime"] == 0.1
+    assert sidecar["Transforms"] == ["sub-01_from-T1w_to-ATLAS_mode-image_xfm.h5"]
+    assert sidecar["Interpolation"] == "linear"
+
+
+def test_a_bright_voxel_and_the_point_at_its_centre_end_in_the_same_place(derivatives, tmp_path):
+    place = np.array([[12, 14, 13]])
+    data = np.zeros(SCAN.shape, np.float32)
+    data[tuple(place[0])] = 1000
+    image = save(tmp_path / "sub-01_T1w.nii.gz", SCAN, data)
+    x, y, z = SCAN.world(place)[0]
+    table = tmp_path / "sub-01_electrodes.tsv"
+    table.write_text(f"x\ty\tz\n{x}\t{y}\t{z}\n")
+    fine = save(tmp_path / "fine.nii", Grid((60, 60, 60), from_matvec(np.eye(3) / 2, [-15.0] * 3)))
+    assert main(["-i", str(image), str(table), "--derivatives", str(derivatives), "--to", "ATLAS",
+                 "-r", str(fine), "-o", str(tmp_path / "o")]) == 0  # fmt: skip
+    warped = nb.load(tmp_path / "o" / "sub-01_space-ATLAS_T1w.nii.gz")
+    weights = warped.get_fdata()
+    centre = (np.indices(weights.shape).reshape(3, -1) * weights.ravel()).sum(1) / weights.sum()
+    _, row = (tmp_path / "o" / "sub-01_space-ATLAS_electrodes.tsv").read_text().splitlines()
+    point = np.array(row.split("\t"), float)
+    np.testing.assert_allclose(nb.affines.apply_affine(warped.affine, centre), point, atol=0.1)
+    assert np.linalg.norm(point - SCAN.world(place)[0]) > 4
+
+
+def test_points_come_back(derivatives, tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n-4,5,-6\n")
+    common = ["--derivatives", str(derivatives), "--participant-label", "sub-01"]
+    assert (
+        main(
+            [
+                "-i",
+                str(tmp_path / "a.csv"),
+                *common,
+                "--to",
+                "ATLAS",
+                "-o",
+                str(tmp_path / "b.csv"),
+            ]
+        )
+        == 0
+    )
+    assert (
+        main(
+            ["-i", str(tmp_path / "b.csv"), *common, "--to", "T1w", "-o", str(tmp_path / "c.csv")]
+        )
+        == 0
+    )
+    back = np.loadtxt(tmp_path / "c.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(back, [[1, 2, 3], [-4, 5, -6]], atol=1e-3)
+
+
+def test_transforms_chain_in_the_order_of_ants(derivatives, tmp_path):
+    grid = ATLAS.padded(8)
+    bend = np.random.default_rng(1).normal(size=(*grid.shape, 3))
+    write_field(tmp_path / "warp.nii.gz", bend, grid)
+    write_affine(tmp_path / "first.txt", AFFINE)
+    moving, fixed = save(tmp_path / "m.nii", SCAN), save(tmp_path / "f.nii", ATLAS)
+    assert main(["-i", str(moving), "-r", str(fixed), "-t", str(tmp_path / "warp.nii.gz"),
+                 "-t", f"[{tmp_path / 'first.txt'},1]", "-n", "NearestNeighbor",
+                 "-o", str(tmp_path / "o.nii")]) == 0  # fmt: skip
+    chain = read_itk(tmp_path / "warp.nii.gz").then(Transform((np.linalg.inv(AFFINE),)))
+    indices = np.argwhere(np.ones(ATLAS.shape))
+    there = SCAN.indices(chain(ATLAS.world(indices)))
+    inside = ((there > 0) & (there < np.array(SCAN.shape) - 1)).all(1)
+    clear = (np.abs(there % 1 - 0.5) > 0.01).all(1) & inside
+    expected = nb.load(moving).get_fdata()[tuple(np.rint(there[clear]).astype(int).T)]
+    found = nb.load(tmp_path / "o.nii").get_fdata()[tuple(indices[clear].T)]
+    assert clear.sum() > 500
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_points_through_named_transforms_take_the_files_beside_them(derivatives, tmp_path):
+    write_affine(tmp_path / "bold_to_T1w.txt", np.diag([2.0, 1, 1, 1]))
+    (tmp_path / "a.csv").write_text("x,y,z\n2,0,0\n")
+    assert main(["-i", str(tmp_path / "a.csv"), "-t", str(xfm(derivatives, "T1w", "ATLAS")),
+                 "-t", str(tmp_path / "bold_to_T1w.txt"),
+                 "-o", str(tmp_path / "o")]) == 0  # fmt: skip
+    (found,) = (tmp_path / "o").glob("*.csv")
+    assert found.name == "a_space-ATLAS.csv"
+    point = np.loadtxt(found, delimiter=",", skiprows=1)
+    expected = read_itk(xfm(derivatives, "ATLAS", "T1w"))(np.array([[1.0, 0.0, 0.0]]))[0]
+    np.testing.assert_allclose(point, expected, atol=1e-3)
+
+
+def test_a_failed_input_leaves_the_others(derivatives, tmp_path, capsys):
+    good = save(tmp_path / "sub-01_T2w.nii.gz", SCAN)
+    (tmp_path / "sub-01_bad.csv").write_text("a,b\n1,2\n")
+    assert main(["-i", str(tmp_path / "sub-01_bad.csv"), str(good), "--derivatives",
+                 str(derivatives), "--to", "ATLAS", "-o", str(tmp_path / "o")]) == 1  # fmt: skip
+    line = said(capsys)
+    assert "sub-01_bad.csv: no columns x, y and z" in line
+    assert len(line.splitlines()) == 1
+    assert (tmp_path / "o" / "sub-01_space-ATLAS_T2w.nii.gz").is_file()
+
+
+BAD = {
+    "no transform": (["-i", "IMAGE", "-o", "o"], "no transform given"),
+    "to without derivatives": (["-i", "IMAGE", "--to", "ATLAS", "-o", "o"], "go together"),
+    "no such derivatives": (
+        ["-i", "IMAGE", "--to", "ATLAS", "--derivatives", "none", "-o", "o"],
+        "--derivatives none: no such folder",
+    ),
+    "no such transform": (["-i", "IMAGE", "-t", "no.h5", "-r", "IMAGE", "-o", "o"], "no.h5: no"),
+    "no reference": (["-i", "IMAGE", "-t", "AFFINE", "-o", "o"], "on which grid"),
+    "no such image": (["-i", "no.nii", "-t", "AFFINE", "-r", "IMAGE", "-o", "o"], "no.nii: no"),
+    "unknown kind": (["-i", "a.dcm", "-t", "AFFINE", "-o", "o"], "a.dcm: of no known kind"),
+    "no such table": (["-i", "no.csv", "-t", "AFFINE", "-o", "o"], "no.csv: no such file"),
+    "one file for two": (
+        ["-i", "IMAGE", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "-o", "o.nii"],
+        "one file for several inputs",
+    ),
+    "another kind of file": (
+        ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "o.csv"],
+        "becomes .nii.gz or .nii",
+    ),
+    "the input itself": (
+        ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "IMAGE"],
+        "would replace an input",
+    ),
+    "the same twice": (
+        ["-i", "IMAGE", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "o"],
+        "would both become",
+    ),
+    "modulated labels": (
+        ["-i", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "--modulate", "-o", "o"],
+        "labels cannot be modulated",
+    ),
+    "points without a way back": (
+        ["-i", "POINTS", "-t", "WARP", "-o", "o"],
+        "points need the opposite",
+    ),
+    "a transform that is none": (
+        ["-i", "POINTS", "-t", "IMAGE", "-o", "o"],
+        "not a displacement field",
+    ),
+    "vectors": (["-i", "WARP", "-t", "AFFINE", "-r", "IMAGE", "-o", "o"], "hold vectors"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_told_in_one_line(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "sub-01_T1w.nii", SCAN)
+    save(tmp_path / "sub-01_dseg.nii", SCAN)
+    write_affine(tmp_path / "affine.txt", AFFINE)
+    write_field(tmp_path / "warp.nii.gz", np.zeros((*ATLAS.shape, 3)), ATLAS)
+    (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n")
+    before = set(tmp_path.iterdir())
+    names = {"IMAGE": "sub-01_T1w.nii", "LABELS": "sub-01_dseg.nii", "AFFINE": "affine.txt",
+             "WARP": "warp.nii.gz", "POINTS": "a.csv"}  # fmt: skip
+    words, message = BAD[case]
+    assert main([names.get(word, word) for word in words]) == 2
+    line = said(capsys)
+    assert message in line
+    assert len(line.splitlines()) == 1
+    assert set(tmp_path.iterdir()) == before
