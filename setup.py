@@ -34,6 +34,7 @@ TEST = [
     "bids-validator-deno>=2.0",
     "hypothesis>=6.100",
     "monai>=1.4",
+    "nitransforms>=25.0",
     "pytest>=8.0",
     "scikit-learn>=1.3",
     "setuptools>=77",
@@ -83,6 +84,7 @@ setup(
         "console_scripts": [
             "vxmprep = vxmprep.cli.run:main",
             "vxmprep-apply = vxmprep.cli.apply:main",
+            "vxmprep-convert = vxmprep.cli.convert:main",
             "vxmprep-demo = vxmprep.cli.demo:main",
         ]
     },

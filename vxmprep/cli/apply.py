@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
+from vxmprep.cli.chain import chain_of, read, split, turned
 from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
 
 if TYPE_CHECKING:
     from vxmprep.spatial.grid import Grid
-    from vxmprep.spatial.transform import Transform
 
 KINDS = {
     ".nii.gz": "image", ".nii": "image", ".mgz": "image", ".mgh": "image",
@@ -233,7 +233,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
 
 def run(task: Task) -> str:
     """Do one task, and say how."""
-    chain = _chain(task.transforms, task.kind == "image")
+    chain = chain_of(task.transforms, task.kind == "image")
     if task.kind == "image":
         from vxmprep.spatial.series import resample_file
 
@@ -363,56 +363,14 @@ def _grid(path: Path) -> Grid:
     return Grid.of(image)
 
 
-def _split(transform: str) -> tuple[Path, bool]:
-    """Give the file of ``FILE`` or ``[FILE,1]``, and whether it is to be inverted."""
-    found = re.fullmatch(r"\[(.+),\s*([01])\]", transform)
-    return (Path(found[1]), found[2] == "1") if found else (Path(transform), False)
-
-
 def _check_transform(transform: str, for_images: bool) -> None:
-    path, inverted = _split(transform)
+    path, inverted = split(transform)
     if not path.is_file():
         raise UsageError(f"{path}: no such transform; check the path")
     try:
-        _turned(path) if inverted is for_images else _read(path)
+        turned(path) if inverted is for_images else read(path)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-@lru_cache(maxsize=4)
-def _read(path: Path) -> Transform:
-    from vxmprep.spatial.transform import read_itk
-
-    return read_itk(path)
-
-
-def _turned(path: Path) -> tuple[str, Transform]:
-    """Give the other direction: an affine's inverse, or else the file beside it; and its name."""
-    from vxmprep.bids.transforms import opposite
-
-    beside = opposite(path)
-    if beside is not None and beside.is_file():
-        return beside.name, _read(beside)
-    transform = _read(path)
-    if transform.affine is None:
-        raise ValueError(
-            f"{path}: the other direction is wanted of it (points need the opposite of images), a "
-            "file with from- and to- exchanged in its name; it is not there"
-        )
-    return f"inverse of {path.name}", transform.inverse()
-
-
-@lru_cache(maxsize=2)
-def _chain(transforms: tuple[str, ...], for_images: bool) -> Transform:
-    """Put transforms together: from the points wanted to the image's, or for points back."""
-    from vxmprep.spatial.transform import Transform
-
-    chain = Transform(())
-    for transform in transforms:
-        path, inverted = _split(transform)
-        step = _turned(path)[1] if inverted is for_images else _read(path)
-        chain = chain.then(step) if for_images else step.then(chain)
-    return chain
 
 
 def _write_sidecar(task: Task) -> None:
@@ -437,8 +395,8 @@ def _write_sidecar(task: Task) -> None:
 
 def _used(task: Task, transform: str) -> str:
     """Name the file whose map was used, as it was used."""
-    path, inverted = _split(transform)
-    return _turned(path)[0] if inverted is (task.kind == "image") else path.name
+    path, inverted = split(transform)
+    return turned(path)[0] if inverted is (task.kind == "image") else path.name
 
 
 def _interpolation(text: str) -> str:

@@ -1,4 +1,4 @@
-"""FLIRT's matrices.
+"""FLIRT's matrices and FNIRT's warps.
 
 The only place that knows FSL's coordinates: what leaves these functions is RAS+ mm.
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nb
 import numpy as np
 
+from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.transform import Transform
+
+FNIRT_DISPLACEMENT_FIELD = 2006
+"""NIfTI's intent code by which FSL knows its warps."""
 
 
 def fsl_coordinates(grid: Grid) -> np.ndarray:
@@ -65,3 +71,61 @@ def read_flirt(path: str | Path, *, fixed: Grid, moving: Grid) -> np.ndarray:
     from_world = fsl_coordinates(fixed) @ np.linalg.inv(fixed.affine)
     to_world = moving.affine @ np.linalg.inv(fsl_coordinates(moving))
     return to_world @ fixed_to_moving @ from_world
+
+
+def write_flirt(path: str | Path, affine: np.ndarray, *, fixed: Grid, moving: Grid) -> None:
+    """Write an affine as FLIRT's ``-omat`` does, for ``flirt -applyxfm -init``.
+
+    Parameters
+    ----------
+    path : path
+        Text file.
+    affine : (4, 4) array
+        Fixed points to moving points, RAS mm.
+    fixed, moving : Grid
+        The grids of the images that are given to FSL as ``-ref`` and ``-in``.
+    """
+    from_moving = fsl_coordinates(moving) @ np.linalg.inv(moving.affine)
+    to_fixed = fixed.affine @ np.linalg.inv(fsl_coordinates(fixed))
+    fixed_to_moving = from_moving @ affine @ to_fixed
+    rows = np.linalg.inv(fixed_to_moving)
+    with replacing(path) as temporary:
+        temporary.write_text(
+            "".join("  ".join(f"{x:.10f}" for x in row) + "\n" for row in rows), encoding="utf-8"
+        )
+
+
+def write_warp(path: str | Path, transform: Transform, *, fixed: Grid, moving: Grid) -> None:
+    """Write a transform as FNIRT's field (``--fout``), for ``applywarp -w``; affine included.
+
+    It is a relative warp: at each voxel of the fixed grid, what is added to its coordinates to
+    get those of the moving image, both in FSL's millimetres.
+
+    Parameters
+    ----------
+    path : path
+        ``.nii.gz`` or ``.nii``.
+    transform : Transform
+        Fixed points to moving points, RAS mm.
+    fixed, moving : Grid
+        The grids of the images that are given to ``applywarp`` as ``-r`` and ``-i``.
+
+    References
+    ----------
+    FSL's documentation of FNIRT, "Relative and absolute warps";
+    https://fsl.fmrib.ox.ac.uk/fsl/docs/registration/fnirt
+    """
+    to_fsl = fsl_coordinates(moving) @ np.linalg.inv(moving.affine)
+    here = fsl_coordinates(fixed)
+    out = np.empty((*fixed.shape, 3), np.float32)
+    for k, (indices, points) in enumerate(fixed.planes()):
+        there = nb.affines.apply_affine(to_fsl, transform(points))
+        vectors = there - nb.affines.apply_affine(here, indices)
+        out[:, :, k] = vectors.reshape(*fixed.shape[:2], 3)
+    image = nb.Nifti1Image(out, None)
+    image.header.set_intent(FNIRT_DISPLACEMENT_FIELD, allow_unknown=True)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(fixed.affine, code="scanner")
+    image.set_qform(fixed.affine, code="scanner")
+    with replacing(path) as temporary:
+        image.to_filename(temporary)

@@ -46,9 +46,8 @@ def resample_labels(
     padded = np.pad(labels, ((0, 1),) * 3, mode="edge")
     out = np.empty(grid.shape, labels.dtype)
     source = Grid(labels.shape, affine)
-    plane = np.stack(np.mgrid[: grid.shape[0], : grid.shape[1], :1], -1).reshape(-1, 3)
-    for k in range(grid.shape[2]):
-        where = source.indices(transform(grid.world(plane + np.array([0, 0, k]))))
+    for k, (_, points) in enumerate(grid.planes()):
+        where = source.indices(transform(points))
         beyond = ((where < -0.5) | (where >= np.array(labels.shape) - 0.5)).any(axis=1)
         chosen = _vote(padded, np.clip(where, 0, np.array(labels.shape) - 1))
         out[:, :, k] = np.where(beyond, 0, chosen).reshape(grid.shape[:2])

@@ -115,9 +115,7 @@ class Transform:
     def displacements(self, grid: Grid) -> np.ndarray:
         """Give the whole map as displacements (X, Y, Z, 3) at a grid's voxels, RAS mm, float32."""
         out = np.empty((*grid.shape, 3), np.float32)
-        plane = np.stack(np.mgrid[: grid.shape[0], : grid.shape[1], :1], -1).reshape(-1, 3)
-        for k in range(grid.shape[2]):
-            points = grid.world(plane + np.array([0, 0, k]))
+        for k, (_, points) in enumerate(grid.planes()):
             out[:, :, k] = (self(points) - points).reshape(*grid.shape[:2], 3)
         return out
 

@@ -1,0 +1,47 @@
+"""Transforms as they are named on a command line: in the order of ANTs, ``[FILE,1]`` inverted."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from vxmprep.bids.transforms import opposite
+from vxmprep.spatial.transform import Transform, read_itk
+
+
+def split(transform: str) -> tuple[Path, bool]:
+    """Give the file of ``FILE`` or ``[FILE,1]``, and whether it is to be inverted."""
+    found = re.fullmatch(r"\[(.+),\s*([01])\]", transform)
+    return (Path(found[1]), found[2] == "1") if found else (Path(transform), False)
+
+
+@lru_cache(maxsize=4)
+def read(path: Path) -> Transform:
+    """Read a transform of ITK, once."""
+    return read_itk(path)
+
+
+def turned(path: Path) -> tuple[str, Transform]:
+    """Give the other direction: an affine's inverse, or else the file beside it; and its name."""
+    beside = opposite(path)
+    if beside is not None and beside.is_file():
+        return beside.name, read(beside)
+    transform = read(path)
+    if transform.affine is None:
+        raise ValueError(
+            f"{path}: the other direction is wanted of it (points need the opposite of images), a "
+            "file with from- and to- exchanged in its name; it is not there"
+        )
+    return f"inverse of {path.name}", transform.inverse()
+
+
+@lru_cache(maxsize=2)
+def chain_of(transforms: tuple[str, ...], for_images: bool) -> Transform:
+    """Put transforms together: from the points wanted to the image's, or for points back."""
+    chain = Transform(())
+    for transform in transforms:
+        path, inverted = split(transform)
+        step = turned(path)[1] if inverted is for_images else read(path)
+        chain = chain.then(step) if for_images else step.then(chain)
+    return chain

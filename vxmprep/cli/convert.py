@@ -1,0 +1,193 @@
+"""``vxmprep-convert``: transforms of ITK as files of other programs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import vxmprep
+from vxmprep.cli.chain import chain_of, split
+from vxmprep.cli.options import Parser
+from vxmprep.config import UsageError
+
+if TYPE_CHECKING:
+    from vxmprep.spatial.grid import Grid
+    from vxmprep.spatial.transform import Transform
+
+FORMATS = ("itk", "fsl", "freesurfer", "x5")
+ENDS = {
+    "itk": {".nii.gz": "field", ".nii": "field", ".txt": "affine", ".tfm": "affine"},
+    "fsl": {".nii.gz": "field", ".nii": "field", ".mat": "affine"},
+    "freesurfer": {".mgz": "field", ".lta": "affine"},
+    "x5": {".x5": "chain"},
+}
+"""What a file of each format holds, by the end of its name."""
+
+DESCRIPTION = """\
+Write transforms of ITK, those of vxmprep and fMRIPrep among them, as other programs take them. All
+formats resample images as the transform itself does, the affine included:
+  itk         .nii.gz    displacement field (antsApplyTransforms -t, 3D Slicer)
+              .txt       affine
+  freesurfer  .mgz       warp (mri_convert -at, mri_warp_convert; FreeSurfer 7.4 or newer)
+              .lta       affine (mri_vol2vol --lta)
+  fsl         .nii.gz    relative warp (applywarp -w); give --format fsl
+              .mat       affine (flirt -applyxfm -init); give --format fsl
+  x5          .x5        affines and fields, each on its own grid (nitransforms)
+"""
+
+EPILOG = """\
+examples:
+  # the grids are those of the scan and the atlas that lie beside the transform
+  vxmprep-convert sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5 -o T1w_to_MNI.mgz
+  vxmprep-convert sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5 --format fsl \\
+      -r MNI.nii.gz -m sub-01_T1w.nii.gz -o T1w_to_MNI_warp.nii.gz
+
+exit codes: 0 done; 2 bad usage or input, said in one line
+"""
+
+
+def build_parser() -> Parser:
+    """Describe the command's options."""
+    parser = Parser(
+        prog="vxmprep-convert",
+        usage="vxmprep-convert XFM [XFM ...] [options] -o OUT",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "transform",
+        nargs="+",
+        metavar="XFM",
+        help="transforms of ITK, put together in the order of antsApplyTransforms: the last one "
+        "acts on images first; [FILE,1] inverts an affine",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="the file to write"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="the program's (default: by the end of OUT)"
+    )
+    parser.add_argument(
+        "-r",
+        "--reference-image",
+        type=Path,
+        metavar="IMAGE",
+        help="image on the grid that images are resampled to (default: that of the space after "
+        "to- in the name, beside XFM)",
+    )
+    parser.add_argument(
+        "-m",
+        "--moving-image",
+        type=Path,
+        metavar="IMAGE",
+        help="image that is resampled; FSL and FreeSurfer want its grid (default: that of the "
+        "space after from- in the name, beside XFM)",
+    )
+    parser.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    try:
+        convert(options)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Write the transforms in the format wanted.
+
+    Raises
+    ------
+    UsageError, ValueError
+        The message names the file or option and says what to do.
+    """
+    form, end = _format(options)
+    for transform in options.transform:
+        path, _ = split(transform)
+        if not path.is_file():
+            raise UsageError(f"{path}: no such transform; check the path")
+    chain = chain_of(tuple(options.transform), True)
+    holds = ENDS[form][end]
+    if holds == "affine" and chain.affine is None:
+        fields = ", ".join(name for name, what in ENDS[form].items() if what == "field")
+        raise UsageError(f"-o {options.output}: cannot hold a displacement field; {fields} can")
+    if form == "x5":
+        from vxmprep.spatial.x5 import write_x5
+
+        write_x5(options.output, chain)
+    elif form == "itk":
+        _write_itk(options, chain, holds)
+    else:
+        _write_between(options, chain, form, holds)
+
+
+def _format(options: argparse.Namespace) -> tuple[str, str]:
+    name = options.output.name.lower()
+    for form in [options.format] if options.format else FORMATS:
+        for end in ENDS[form]:
+            if name.endswith(end):
+                if form == "fsl" and not options.format:
+                    raise UsageError(f"-o {options.output}: {end} is FSL's; say --format fsl")
+                return form, end
+    known = sorted({end for form in ENDS for end in ENDS[form]} if not options.format
+                   else ENDS[options.format])  # fmt: skip
+    raise UsageError(f"-o {options.output}: ends with none of {', '.join(known)}")
+
+
+def _write_itk(options: argparse.Namespace, chain: Transform, holds: str) -> None:
+    from vxmprep.spatial.itk import write_affine, write_field
+
+    if holds == "affine":
+        write_affine(options.output, chain.affine)
+        return
+    grid = _grid(options, "reference")
+    write_field(options.output, chain.displacements(grid), grid)
+
+
+def _write_between(options: argparse.Namespace, chain: Transform, form: str, holds: str) -> None:
+    from vxmprep.spatial import freesurfer, fsl
+
+    writers = {
+        ("fsl", "field"): fsl.write_warp,
+        ("fsl", "affine"): fsl.write_flirt,
+        ("freesurfer", "field"): freesurfer.write_warp,
+        ("freesurfer", "affine"): freesurfer.write_lta,
+    }
+    grids = {"fixed": _grid(options, "reference"), "moving": _grid(options, "moving")}
+    what = chain if holds == "field" else chain.affine
+    writers[form, holds](options.output, what, **grids)
+
+
+def _grid(options: argparse.Namespace, which: str) -> Grid:
+    """Read the grid of the reference or of the moving image."""
+    from vxmprep.bids.transforms import grid_file, opposite
+    from vxmprep.spatial.grid import Grid
+    from vxmprep.spatial.headers import check_frame
+    from vxmprep.spatial.opening import open_series
+
+    path = getattr(options, f"{which}_image")
+    if path is None:
+        named = split(options.transform[0 if which == "reference" else -1])[0]
+        turned = opposite(named)
+        if turned is not None:
+            path = grid_file(named if which == "reference" else turned)
+        if path is None or not path.is_file():
+            raise UsageError(f"{named}: no image beside it tells the grid; give -{which[0]}")
+    image = open_series(path)
+    check_frame(path, image)
+    return Grid.of(image)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
