@@ -12,7 +12,9 @@ ROOT = Path(vxmprep.__file__).parent
 
 
 def modules_with_examples() -> list[str]:
-    files = [file for file in sorted(ROOT.rglob("*.py")) if ">>>" in file.read_text("utf-8")]
+    # The workflows are behind a link, which rglob does not follow.
+    files = sorted([*ROOT.rglob("*.py"), *(ROOT / "workflows").glob("*.py")])
+    files = [file for file in dict.fromkeys(files) if ">>>" in file.read_text("utf-8")]
     names = [
         ".".join(("vxmprep", *file.relative_to(ROOT).with_suffix("").parts)) for file in files
     ]

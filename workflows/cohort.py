@@ -32,6 +32,19 @@ def init_cohort_wf(
         Name of the workflow.
     **settings
         Arguments of `init_scan_wf` that all scans share.
+
+    Examples
+    --------
+    >>> from vxmprep.atlas import default_files
+    >>> image, labels = default_files()
+    >>> scan = {"t1w": image, "source": "sub-01_T1w.nii.gz", "name": "sub_01_wf"}
+    >>> cohort = init_cohort_wf(
+    ...     scans=[{**scan, "entities": (("subject", "01"),)}],
+    ...     atlas_image=image, atlas_labels=labels, space="MNI", output_dir="out",
+    ... )
+    >>> cohort.run("MultiProc", plugin_args={"n_procs": 8})  # doctest: +SKIP
+    >>> cohort.get_node("sub_01_wf").name
+    'sub_01_wf'
     """
     workflow = pe.Workflow(name=name)
     atlas = pe.Node(PrepareAtlas(image=atlas_image, name=space), name="atlas", mem_gb=2)

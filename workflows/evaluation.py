@@ -54,6 +54,11 @@ def init_evaluation_wf(
         Determinant of the deformable part on the atlas's grid.
     dice, metrics
         Table (TSV) and measures (JSON).
+
+    Examples
+    --------
+    >>> "jacobian" in init_evaluation_wf().list_node_names()
+    True
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(

@@ -49,6 +49,14 @@ def init_brain_wf(
         How the mask was made.
     flags
         What is doubtful about the scan itself.
+
+    Examples
+    --------
+    >>> brain = init_brain_wf(skull_strip="deepbet")
+    >>> brain.inputs.inputnode.t1w = "T1w.nii.gz"
+    >>> brain.run()  # doctest: +SKIP
+    >>> sorted(brain.list_node_names())
+    ['bias', 'inputnode', 'outputnode', 'strip']
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(["t1w", "mask_file"]), name="inputnode")
@@ -120,6 +128,11 @@ def init_alignment_wf(
         JSON of the affine's judgement.
     conformed
         Brain on the network's grid, uint8.
+
+    Examples
+    --------
+    >>> sorted(init_alignment_wf(affine="ants").list_node_names())
+    ['align', 'conform', 'inputnode', 'outputnode']
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(

@@ -47,6 +47,11 @@ def init_registration_wf(
         ITK composites that resample the scan onto the atlas and the atlas onto the scan.
     register_summary
         JSON: similarity, residual of the inverse in mm.
+
+    Examples
+    --------
+    >>> sorted(init_registration_wf(iterations=50).list_node_names())
+    ['inputnode', 'outputnode', 'register']
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(

@@ -148,6 +148,17 @@ def init_scan_wf(
     -------
     files
         For each stage run, ``<stage>``: the files written by what they hold.
+
+    Examples
+    --------
+    >>> from vxmprep.atlas import default_files
+    >>> image, _ = default_files()
+    >>> scan = init_scan_wf(
+    ...     t1w=image, entities=(("subject", "01"),), output_dir="out", space="MNI",
+    ...     source="sub-01_T1w.nii.gz", stages=("brain", "align"),
+    ... )
+    >>> sorted(name for name in scan.list_node_names() if "save" in name)
+    ['save_align', 'save_brain']
     """
     workflow = pe.Workflow(name=name)
     atlas = pe.Node(niu.IdentityInterface(list(ATLAS_FILES)), name="inputnode")

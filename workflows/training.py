@@ -57,6 +57,18 @@ def init_training_wf(
         Its card, Markdown.
     config_file
         What ``python -m vxmprep.training`` takes to go on.
+
+    Examples
+    --------
+    >>> from vxmprep.atlas import default_files
+    >>> image, _ = default_files()
+    >>> training = init_training_wf(
+    ...     scans=[{"name": "a", "participant": "1", "image": image}],
+    ...     atlas_image=image, space="MNI", folder="models/study", settings={"voxel_size": 2.0},
+    ... )
+    >>> training.run()  # doctest: +SKIP
+    >>> sorted(training.list_node_names())
+    ['atlas', 'outputnode', 'train']
     """
     workflow = pe.Workflow(name=name)
     outputnode = pe.Node(

@@ -165,9 +165,50 @@ def test_apply_transform_resamples_through_both_members(interpolation, scan, for
         "ApplyTransform",
         in_file=scan, reference=scan, transform=forward, interpolation=interpolation,
     )  # fmt: skip
-    expected = values(scan) if interpolation == "linear" else np.rint(values(scan))
     result = values(found.out_file)
-    np.testing.assert_allclose(result[:-2, :-3], expected[2:, 3:], atol=0.01)
+    np.testing.assert_allclose(result[:-2, :-3], values(scan)[2:, 3:], atol=0.01)
+
+
+def test_apply_transform_puts_several_transforms_together_for_every_volume(
+    folder, scan, forward, affine_file
+):
+    both = np.stack([values(scan), 2 * values(scan)], axis=-1)
+    series = image(folder / "bold.nii.gz", both)
+    found = outputs_of(
+        "ApplyTransform", in_file=series, reference=scan, transform=[forward, affine_file]
+    )
+    np.testing.assert_allclose(values(found.out_file)[:-4, :-3], both[4:, 3:], atol=0.01)
+
+
+def test_apply_transform_modulates(folder, scan, forward):
+    write_affine(folder / "double.txt", np.diag([2.0, 1.0, 1.0, 1.0]))
+    inputs = {"in_file": scan, "reference": scan, "transform": str(folder / "double.txt")}
+    plain = values(outputs_of("ApplyTransform", **inputs).out_file)
+    np.testing.assert_allclose(
+        values(outputs_of("ApplyTransform", modulation="full", **inputs).out_file), 2 * plain
+    )
+
+
+def test_overlap_measures_every_label_and_the_mean_of_those_on_both_sides(folder):
+    fixed, moving = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.int16)
+    fixed[:4], fixed[4:8], fixed[8:10] = 17, 53, 99
+    moving[2:4], moving[4:8] = 17, 53
+    found = outputs_of(
+        "Overlap",
+        fixed=image(folder / "f.nii.gz", fixed), moving=image(folder / "m.nii.gz", moving),
+    )  # fmt: skip
+    rows = list(csv.DictReader(Path(found.out_file).read_text().splitlines(), delimiter="\t"))
+    assert [(r["name"], r["dice"]) for r in rows] == [
+        ("Left-Hippocampus", "0.6667"), ("Right-Hippocampus", "1.0000"), ("label-99", "n/a"),
+    ]  # fmt: skip
+    assert found.mean_dice == pytest.approx((2 / 3 + 1) / 2)
+    assert found.structures == 2
+
+
+def test_overlap_refuses_maps_that_lie_elsewhere(folder, mask):
+    other = image(folder / "o.nii.gz", box(), SHIFT @ AFFINE)
+    with pytest.raises(ValueError, match="not on the grid of"):
+        outputs_of("Overlap", fixed=mask, moving=other)
 
 
 @pytest.fixture

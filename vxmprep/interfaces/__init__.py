@@ -1,8 +1,15 @@
-"""Nipype nodes over the package's functions: paths in, paths out."""
+"""Nipype nodes over the package's functions: paths in, paths out, no BIDS and no settings.
+
+``SkullStrip``, ``BiasCorrect``, ``AffineAlign`` and ``Conform`` bring a scan to the network's
+grid, ``Register`` finds the deformation, ``ApplyTransform``, ``JacobianMap`` and ``Overlap`` use
+and judge it. ``PrepareAtlas`` gives the atlas as they take it, ``TrainVoxelMorph`` a network. The
+others serve `vxmprep.workflows`.
+"""
 
 from vxmprep.interfaces.atlas import PrepareAtlas
 from vxmprep.interfaces.derivatives import SaveScan
 from vxmprep.interfaces.evaluation import EvaluateRegistration, JacobianMap
+from vxmprep.interfaces.overlap import Overlap
 from vxmprep.interfaces.preparation import (
     AffineAlign,
     BiasCorrect,
@@ -22,6 +29,7 @@ __all__ = [
     "Conform",
     "EvaluateRegistration",
     "JacobianMap",
+    "Overlap",
     "PrepareAtlas",
     "Register",
     "SaveScan",

@@ -29,7 +29,18 @@ class _PrepareAtlasOutputSpec(TraitedSpec):
 
 
 class PrepareAtlas(SimpleInterface):
-    """Strip an atlas where it has a skull and bring it to the network's grid."""
+    """Strip an atlas where it has a skull and bring it to the network's grid.
+
+    Examples
+    --------
+    >>> from vxmprep.atlas import default_files
+    >>> image, labels = default_files()
+    >>> node = PrepareAtlas(image=image, labels=labels, name="MNI152NLin2009cAsym")
+    >>> node.run().outputs.network_brain  # doctest: +SKIP
+    '/work/network_brain.nii'
+    >>> node.inputs.name
+    'MNI152NLin2009cAsym'
+    """
 
     input_spec = _PrepareAtlasInputSpec
     output_spec = _PrepareAtlasOutputSpec

@@ -61,7 +61,17 @@ class _SaveScanOutputSpec(TraitedSpec):
 
 
 class SaveScan(SimpleInterface):
-    """Write what was computed of a scan under its BIDS names."""
+    """Write what was computed of a scan under its BIDS names.
+
+    Examples
+    --------
+    >>> node = SaveScan(output_dir="out", entities=[("subject", "01")], space="MNI", source="a")
+    >>> node.inputs.forward = "forward.h5"  # doctest: +SKIP
+    >>> node.run().outputs.forward  # doctest: +SKIP
+    'out/sub-01/anat/sub-01_from-T1w_to-MNI_mode-image_xfm.h5'
+    >>> node.inputs.entities
+    [('subject', '01')]
+    """
 
     input_spec = _SaveScanInputSpec
     output_spec = _SaveScanOutputSpec

@@ -24,7 +24,18 @@ class _JacobianMapOutputSpec(TraitedSpec):
 
 
 class JacobianMap(SimpleInterface):
-    """Map the Jacobian determinant of a transform's deformable part and count its folding."""
+    """Map the Jacobian determinant of a transform's deformable part and count its folding.
+
+    Examples
+    --------
+    >>> node = JacobianMap()
+    >>> node.inputs.transform = "T1w_to_atlas.h5"  # doctest: +SKIP
+    >>> node.inputs.mask_file = "atlas_mask.nii.gz"  # doctest: +SKIP
+    >>> node.run().outputs.out_file  # doctest: +SKIP
+    '/work/jacobian.nii'
+    >>> sorted(node.output_spec().copyable_trait_names())
+    ['out_file', 'summary_file']
+    """
 
     input_spec = _JacobianMapInputSpec
     output_spec = _JacobianMapOutputSpec
@@ -68,7 +79,17 @@ class _EvaluateRegistrationOutputSpec(TraitedSpec):
 
 
 class EvaluateRegistration(SimpleInterface):
-    """Compare a scan's segmentation with the atlas's labels and gather all measures."""
+    """Compare a scan's segmentation with the atlas's labels and gather all measures.
+
+    Examples
+    --------
+    >>> node = EvaluateRegistration(reference="FreeSurfer")
+    >>> node.inputs.atlas_labels = "atlas_dseg.nii.gz"  # doctest: +SKIP
+    >>> node.run().outputs.dice_file  # doctest: +SKIP
+    '/work/dice.tsv'
+    >>> node.inputs.reference
+    'FreeSurfer'
+    """
 
     input_spec = _EvaluateRegistrationInputSpec
     output_spec = _EvaluateRegistrationOutputSpec

@@ -106,7 +106,18 @@ class _BiasCorrectOutputSpec(TraitedSpec):
 
 
 class BiasCorrect(SimpleInterface):
-    """Correct the bias field of a scan with N4."""
+    """Correct the bias field of a scan with N4, fitted inside a mask.
+
+    Examples
+    --------
+    >>> node = BiasCorrect()
+    >>> node.inputs.in_file = "T1w.nii.gz"  # doctest: +SKIP
+    >>> node.inputs.mask_file = "mask.nii.gz"  # doctest: +SKIP
+    >>> node.run().outputs.out_file  # doctest: +SKIP
+    '/work/corrected.nii'
+    >>> node.output_spec().copyable_trait_names()
+    ['out_file']
+    """
 
     input_spec = _BiasCorrectInputSpec
     output_spec = _BiasCorrectOutputSpec
@@ -141,7 +152,18 @@ class _AffineAlignOutputSpec(TraitedSpec):
 
 
 class AffineAlign(SimpleInterface):
-    """Register a scan to the atlas with 12 degrees of freedom, and judge the result."""
+    """Register a scan to the atlas with 12 degrees of freedom, and judge the result.
+
+    Examples
+    --------
+    >>> node = AffineAlign(method="greedy")
+    >>> node.inputs.in_file = "T1w.nii.gz"  # doctest: +SKIP
+    >>> node.inputs.atlas_file = "atlas_brain.nii.gz"  # doctest: +SKIP
+    >>> node.run().outputs.affine_file  # doctest: +SKIP
+    '/work/affine.txt'
+    >>> node.inputs.method
+    'greedy'
+    """
 
     input_spec = _AffineAlignInputSpec
     output_spec = _AffineAlignOutputSpec
@@ -175,7 +197,18 @@ class _ConformOutputSpec(TraitedSpec):
 
 
 class Conform(SimpleInterface):
-    """Bring a brain to the network's grid and intensities with one interpolation."""
+    """Bring a brain to the network's grid and intensities with one interpolation.
+
+    Examples
+    --------
+    >>> node = Conform()
+    >>> node.inputs.affine_file = "affine.txt"  # doctest: +SKIP
+    >>> node.inputs.reference = "network_brain.nii"  # doctest: +SKIP
+    >>> node.run().outputs.out_file  # doctest: +SKIP
+    '/work/conformed.nii'
+    >>> node.output_spec().copyable_trait_names()
+    ['out_file']
+    """
 
     input_spec = _ConformInputSpec
     output_spec = _ConformOutputSpec

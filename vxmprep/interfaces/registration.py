@@ -40,7 +40,21 @@ class _RegisterOutputSpec(TraitedSpec):
 
 
 class Register(SimpleInterface):
-    """Register a conformed scan to the atlas: network, refinement, and both maps written."""
+    """Register a conformed scan to the atlas: network, refinement, and both maps written.
+
+    Examples
+    --------
+    A network alone, on a GPU:
+
+    >>> node = Register(iterations=0, device="cuda")
+    >>> node.inputs.model = "model.pt"  # doctest: +SKIP
+    >>> node.inputs.moving = "conformed.nii"  # doctest: +SKIP
+    >>> node.inputs.fixed = "network_brain.nii"  # doctest: +SKIP
+    >>> node.run().outputs.forward  # doctest: +SKIP
+    '/work/forward.h5'
+    >>> node.inputs.iterations
+    0
+    """
 
     input_spec = _RegisterInputSpec
     output_spec = _RegisterOutputSpec

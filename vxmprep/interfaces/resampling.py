@@ -5,6 +5,7 @@ from pathlib import Path
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
+    InputMultiObject,
     SimpleInterface,
     TraitedSpec,
     isdefined,
@@ -13,38 +14,71 @@ from nipype.interfaces.base import (
 
 
 class _ApplyTransformInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc="3-D image")
+    in_file = File(exists=True, mandatory=True, desc="image of one volume or several")
     reference = File(exists=True, mandatory=True, desc="image on the grid wanted")
-    transform = File(exists=True, mandatory=True, desc="ITK transform, reference to in_file")
-    interpolation = traits.Enum("linear", "nearest", usedefault=True, desc="nearest for labels")
+    transform = InputMultiObject(
+        File(exists=True),
+        mandatory=True,
+        desc="transforms of ITK (points of the reference to points of in_file), one or several: "
+        "in the order of antsApplyTransforms, the last acts on the image first",
+    )
+    interpolation = traits.Enum(
+        "linear",
+        "cubic",
+        "nearest",
+        "label",
+        usedefault=True,
+        desc="nearest or label (smoother borders) for label maps",
+    )
+    modulation = traits.Enum(
+        "full",
+        "deformable",
+        desc="multiply by the Jacobian determinant of the map, or of it without its affines",
+    )
 
 
 class _ApplyTransformOutputSpec(TraitedSpec):
-    out_file = File(desc="image on the reference's grid")
+    out_file = File(desc="image on the reference's grid; float32, or in_file's type for labels")
 
 
 class ApplyTransform(SimpleInterface):
-    """Resample an image through an ITK transform with one interpolation."""
+    """Resample an image through ITK transforms with one interpolation.
+
+    Examples
+    --------
+    >>> node = ApplyTransform(interpolation="cubic")
+    >>> node.inputs.in_file = "flair.nii.gz"  # doctest: +SKIP
+    >>> node.inputs.reference = "atlas.nii.gz"  # doctest: +SKIP
+    >>> node.inputs.transform = ["T1w_to_atlas.h5", "flair_to_T1w.txt"]  # doctest: +SKIP
+    >>> node.run().outputs.out_file  # doctest: +SKIP
+    '/work/warped.nii'
+    >>> node.inputs.interpolation
+    'cubic'
+    """
 
     input_spec = _ApplyTransformInputSpec
     output_spec = _ApplyTransformOutputSpec
 
     def _run_interface(self, runtime):
-        import numpy as np
-
         from vxmprep.spatial.grid import Grid
-        from vxmprep.spatial.images import load, save
-        from vxmprep.spatial.itk import read_transform
-        from vxmprep.spatial.resample import resample
+        from vxmprep.spatial.opening import open_series
+        from vxmprep.spatial.series import resample_file
+        from vxmprep.spatial.transform import Transform, read_itk
 
-        nearest = self.inputs.interpolation == "nearest"
-        warped = resample(
-            load(self.inputs.in_file, np.int32 if nearest else np.float32),
-            Grid.of(load(self.inputs.reference)),
-            read_transform(self.inputs.transform),
-            nearest=nearest,
+        chain = Transform(())
+        for path in self.inputs.transform:
+            chain = chain.then(read_itk(path))
+        modulation = self.inputs.modulation
+        out = Path(runtime.cwd) / "warped.nii"
+        resample_file(
+            self.inputs.in_file,
+            out,
+            Grid.of(open_series(self.inputs.reference)),
+            chain,
+            interpolation=self.inputs.interpolation,
+            modulation=modulation if isdefined(modulation) else None,
         )
-        self._results["out_file"] = str(save(warped, Path(runtime.cwd) / "warped.nii"))
+        self._results["out_file"] = str(out)
         return runtime
 
 
@@ -62,7 +96,17 @@ class _CarryLabelsOutputSpec(TraitedSpec):
 
 
 class CarryLabels(SimpleInterface):
-    """Bring a scan's segmentation to the atlas, unless it is another scan's."""
+    """Bring a scan's segmentation to the atlas, unless it is another scan's.
+
+    Examples
+    --------
+    >>> node = CarryLabels()
+    >>> node.inputs.labels_file = "aseg.mgz"  # doctest: +SKIP
+    >>> node.run().outputs.full  # doctest: +SKIP
+    '/work/full.nii'
+    >>> sorted(node.output_spec().copyable_trait_names())
+    ['affine', 'flags', 'full']
+    """
 
     input_spec = _CarryLabelsInputSpec
     output_spec = _CarryLabelsOutputSpec

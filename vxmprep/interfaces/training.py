@@ -40,7 +40,18 @@ class _TrainVoxelMorphOutputSpec(TraitedSpec):
 
 
 class TrainVoxelMorph(SimpleInterface):
-    """Train a network on prepared scans, in a process of its own, or go on with a training."""
+    """Train a network on prepared scans, in a process of its own, or go on with a training.
+
+    Examples
+    --------
+    >>> node = TrainVoxelMorph(folder="models/study", settings={"voxel_size": 2.0})
+    >>> node.inputs.images = ["conformed_1.nii", "conformed_2.nii"]  # doctest: +SKIP
+    >>> node.inputs.atlas_image = "network_brain.nii"  # doctest: +SKIP
+    >>> node.run().outputs.model  # doctest: +SKIP
+    'models/study/model.pt'
+    >>> node.inputs.settings
+    {'voxel_size': 2.0}
+    """
 
     input_spec = _TrainVoxelMorphInputSpec
     output_spec = _TrainVoxelMorphOutputSpec

@@ -78,7 +78,7 @@ def write_warp(path: str | Path, transform: Transform, *, fixed: Grid, moving: G
     meta = struct.pack(">iif", RAS_DISPLACEMENT, 1, 0.0)
     content += struct.pack(">iq", META_TAG, len(meta)) + meta
     with replacing(path) as temporary:
-        temporary.write_bytes(gzip.compress(bytes(content), 6, mtime=0))
+        temporary.write_bytes(gzip.compress(bytes(content), 1, mtime=0))
 
 
 def _axes_and_centre(grid: Grid) -> tuple[np.ndarray, np.ndarray]:

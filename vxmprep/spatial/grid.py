@@ -35,6 +35,13 @@ class Grid:
         """Voxel size along each array axis in mm."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
+    def matches(self, other: Grid) -> bool:
+        """Tell whether two grids have the same voxels, to a hundredth of a millimetre."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(np.meshgrid(*((0, n - 1) for n in self.shape))).reshape(3, -1).T
+        return bool(np.abs(self.world(corners) - other.world(corners)).max() < 0.01)
+
     def world(self, indices: np.ndarray) -> np.ndarray:
         """Map voxel indices (n, 3) to world coordinates (n, 3), RAS mm."""
         return nb.affines.apply_affine(self.affine, indices)
