@@ -86,6 +86,7 @@ setup(
             "vxmprep-apply = vxmprep.cli.apply:main",
             "vxmprep-convert = vxmprep.cli.convert:main",
             "vxmprep-demo = vxmprep.cli.demo:main",
+            "vxmprep-slurm = vxmprep.cli.slurm:main",
         ]
     },
 )

@@ -137,6 +137,7 @@ def test_the_wheel_has_one_version_its_licence_and_its_commands(wheel):
     assert {entry.name: entry.value for entry in found.entry_points} == {
         "vxmprep": "vxmprep.cli.run:main",
         "vxmprep-demo": "vxmprep.cli.demo:main",
+        "vxmprep-slurm": "vxmprep.cli.slurm:main",
     }
     with zipfile.ZipFile(wheel) as archive:
         [licence] = [name for name in archive.namelist() if name.endswith("LICENSE")]

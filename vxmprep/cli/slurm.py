@@ -1,0 +1,511 @@
+"""``vxmprep-slurm``: the scripts that take a cohort through a Slurm cluster."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vxmprep.bids.index import DATABASE, DatasetError
+from vxmprep.cli.options import Parser, build_parser, positive
+from vxmprep.cli.parser import BadOptionError, parse, read_config_file
+from vxmprep.cli.scripts import ORDER, Job, Site, script, submit_script
+from vxmprep.config import UsageError
+
+if TYPE_CHECKING:
+    from vxmprep.cli.plan import Plan, Task
+    from vxmprep.config import Settings
+
+DESCRIPTION = """\
+Write the Slurm scripts of a cohort: prepare (an array), train (one job), participant (an array)
+and group, as far as they are asked for, each after the end of the one before. They do what is
+missing: run the command again, and submit again, until nothing is.
+"""
+
+EPILOG = """\
+All other options are those of vxmprep and go into the scripts. --nprocs and --mem-mb are of a
+job (default: one processor, and the memory that the steps are estimated to need).
+
+example:
+  vxmprep-slurm /data/study /data/study-vxmprep prepare train participant group \\
+      --partition cpu --gpu-partition gpu --image vxmprep.sif --submit
+  vxmprep-slurm /data/study /data/study-vxmprep --status
+"""
+
+USAGE = (
+    "vxmprep-slurm [options] [options of vxmprep] BIDS_DIR OUTPUT_DIR LEVEL [LEVEL ...]\n"
+    "       vxmprep-slurm BIDS_DIR OUTPUT_DIR --status"
+)
+
+MINUTES = {"prepare": 3, "participant": 5}
+"""Time granted to a scan on a processor, several times of what is usual."""
+
+START = 10
+"""Minutes granted to a job beside its scans."""
+
+USUAL_GB = 0.06
+"""A scan of 1 mm at float32; a larger one takes longer."""
+
+BASE_GB = 1.0
+"""Memory of a job beside its steps: what drives them, and the system's."""
+
+TRAIN_GB = 4.0
+"""Memory of a training beside its steps, for each device."""
+
+MOST_TASKS = 1001
+"""Slurm's own MaxArraySize."""
+
+
+def build_slurm_parser() -> Parser:
+    """Describe the options that are not vxmprep's."""
+    parser = Parser(
+        prog="vxmprep-slurm",
+        usage=USAGE,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--script-dir",
+        type=Path,
+        metavar="PATH",
+        help="where scripts and logs go (default: OUTPUT_DIR/code/slurm)",
+    )
+    parser.add_argument("--submit", action="store_true", help="submit them, and print their ids")
+    parser.add_argument(
+        "--status",
+        action="store_true",
+        help="say how far the cohort is, and note what Slurm has killed; exit code 0 if all "
+        "scans are done",
+    )
+    parser.add_argument("--partition", metavar="NAME", help="where jobs run")
+    parser.add_argument(
+        "--gpu-partition",
+        metavar="NAME",
+        help="where jobs on a GPU run (default: that of --partition)",
+    )
+    parser.add_argument("--account", metavar="NAME", help="who pays")
+    parser.add_argument(
+        "--time",
+        type=_time,
+        metavar="TIME",
+        help="of a job of an array, as Slurm has it (default: from the number of scans)",
+    )
+    parser.add_argument(
+        "--train-time", type=_time, metavar="TIME", default="24:00:00", help="(default: 24:00:00)"
+    )
+    parser.add_argument(
+        "--train-nprocs",
+        type=positive,
+        metavar="N",
+        help="processors of the training, for each of --devices (default: 4)",
+    )
+    parser.add_argument(
+        "--train-mem-mb", type=positive, metavar="MB", help="of a node (default: estimated)"
+    )
+    parser.add_argument(
+        "--width",
+        type=positive,
+        metavar="N",
+        default=4,
+        help="participants of a task of an array (default: 4)",
+    )
+    parser.add_argument(
+        "--at-once", type=positive, metavar="N", help="most tasks of an array at the same time"
+    )
+    parser.add_argument(
+        "--image", type=Path, metavar="SIF", help="Apptainer image of vxmprep to run in"
+    )
+    parser.add_argument(
+        "--bind",
+        action="append",
+        default=[],
+        metavar="PATH[:PATH[:ro]]",
+        help="more to be seen in it; what the options name is",
+    )
+    parser.add_argument(
+        "--setup",
+        action="append",
+        default=[],
+        metavar="LINE",
+        help="of shell, before vxmprep, as 'module load apptainer'",
+    )
+    parser.add_argument(
+        "--sbatch",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="another option of sbatch for all jobs, as --sbatch=--qos=long",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0 if the scripts are there, or were submitted; 1 if Slurm refused them; 2 for bad usage or
+        input. With ``--status`` 0 if all scans are done, 1 if not.
+    """
+    parser = build_slurm_parser()
+    try:
+        asked, words = parser.parse_known_args(argv)
+        settings = parse(_completed(words, asked))
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    from vxmprep.atlas import AtlasError
+
+    folder = (asked.script_dir or settings.output_dir / "code" / "slurm").absolute()
+    try:
+        if asked.status:
+            from vxmprep.cli.cohort import tell
+
+            return tell(settings, folder)
+        return _write(settings, asked, folder)
+    except (AtlasError, DatasetError, UsageError) as error:
+        print(f"vxmprep-slurm: {error}", file=sys.stderr)
+    except OSError as error:
+        where = error.filename or "a file"
+        print(f"vxmprep-slurm: {where}: {error.strerror or error}", file=sys.stderr)
+    return 2
+
+
+def _completed(words: list[str], asked: argparse.Namespace) -> list[str]:
+    """Add what has other defaults here than in vxmprep.
+
+    Which is a processor for a job, whatever the login node has; and for what has been done, any
+    level.
+    """
+    given = vars(build_parser().parse_intermixed_args(words))
+    if given.get("config_file") is not None:
+        with contextlib.suppress(BadOptionError):  # told by parse
+            given |= read_config_file(given["config_file"])
+    if "nprocs" not in given:
+        words = ["--nprocs=1", *words]
+    if asked.status and not given.get("levels"):
+        words = [*words, "--", "participant"]
+    return words
+
+
+def _write(settings: Settings, asked: argparse.Namespace, folder: Path) -> int:
+    """Write the scripts, say what they will do, and submit them if that is asked for."""
+    _check(settings, asked)
+    database = settings.bids_database_dir or folder / "bids-index"
+    if settings.bids_database_dir is None:
+        (database / DATABASE).unlink(missing_ok=True)  # the dataset may have grown
+    settings = replace(settings, bids_database_dir=database)
+    jobs = make_jobs(settings, asked)
+    if not jobs:
+        print("all is done already; --force does it again")
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "logs").mkdir(exist_ok=True)
+    for level in ORDER:
+        (folder / f"{level}.sh").unlink(missing_ok=True)
+    site = _site(settings, asked, folder)
+    for job in jobs:
+        _save(folder / f"{job.level}.sh", script(job, site, settings, database))
+        print(_described(job))
+    _save(folder / "submit.sh", submit_script(jobs, _most_tasks(), asked.at_once))
+    if not asked.submit:
+        print(f"submit them with {folder / 'submit.sh'}, or with --submit")
+        return 0
+    try:
+        done = subprocess.run([folder / "submit.sh"], check=False)
+    except OSError as error:
+        raise UsageError(f"{folder / 'submit.sh'}: {error.strerror}") from error
+    if done.returncode:
+        print("vxmprep-slurm: Slurm refused a job, see above", file=sys.stderr)
+    return int(done.returncode != 0)
+
+
+def _check(settings: Settings, asked: argparse.Namespace) -> None:
+    if asked.submit and shutil.which("sbatch") is None:
+        raise UsageError(
+            "--submit: there is no sbatch on the PATH; run it where jobs are submitted"
+        )
+    if settings.use_plugin is not None:
+        raise UsageError("--use-plugin: each job is on one machine; leave it out")
+    if asked.image is None:
+        return
+    if not asked.image.is_file():
+        raise UsageError(f"--image {asked.image}: no such file")
+    if "train" in settings.levels and settings.training.nodes > 1:
+        raise UsageError(
+            "--nodes with --image: Slurm's srun is not in the image; train on one node, with "
+            "several --devices, or without --image"
+        )
+    for path in _seen(settings):
+        if re.search(r"[:,\\]", str(path)):
+            raise UsageError(f"{path}: Apptainer cannot bind a path with : , or \\; rename it")
+
+
+def make_jobs(settings: Settings, asked: argparse.Namespace) -> list[Job]:
+    """Find out what is missing, and what its jobs need."""
+    from vxmprep.cli.plan import PREPARED, make_plan
+
+    levels = settings.levels
+    trained = settings.model_folder / "model.pt"
+    training = "train" in levels and not _is_trained(settings)
+    # A login node has no GPU, nor the model that is still to be trained.
+    here = replace(settings, device="cpu", levels=("participant",))
+    if settings.precision == "auto":
+        here = replace(here, precision="float32")  # on every node alike
+    if "train" in levels and not training:
+        here = replace(here, model=trained)
+    jobs = []
+    name = settings.model_name if "train" in levels else settings.model
+    network = [f"--model={shlex.quote(str(name))}"] if name is not None else []
+    if {"prepare", "participant"} & set(levels):
+        plan = make_plan(here)
+        cuda = settings.device.startswith("cuda")
+        if "prepare" in levels:
+            lacking = [task for task in plan.tasks if set(PREPARED) & set(task.missing)]
+            jobs += _array("prepare", plan, lacking, asked, PREPARED)
+        if "participant" in levels:
+            lacking = [task for task in plan.tasks if task.missing or training]
+            if training:
+                # The graph wants a file; what it needs does not depend on what is in it.
+                plan = replace(plan, settings=replace(here, model=plan.atlas.image))
+            every = tuple(stage.name for stage in plan.tasks[0].stages)
+            jobs += _array("participant", plan, lacking, asked, every, cuda=cuda, more=network)
+    if training:
+        jobs.append(_training_job(settings, asked))
+    if "group" in levels:
+        jobs.append(_group_job(asked))
+    return sorted(jobs, key=lambda job: ORDER.index(job.level))
+
+
+def _is_trained(settings: Settings) -> bool:
+    """Tell whether the network that is asked for is there.
+
+    Raises
+    ------
+    UsageError
+        If another one has its name.
+    """
+    from vxmprep.training.card import card_of
+    from vxmprep.training.errors import TrainingError
+    from vxmprep.training.folder import ModelFolder
+
+    folder = ModelFolder(settings.model_folder)
+    try:
+        folder.refuse_other(settings.training.identity(), resume=settings.resume)
+    except TrainingError as error:
+        raise UsageError(str(error)) from error
+    card = card_of(folder)
+    if card is None or not folder.model.is_file():
+        return False
+    return card["ended"] != "iterations" or (
+        card["progress"]["iteration"] >= settings.training.iterations
+    )
+
+
+def _array(
+    level: str,
+    plan: Plan,
+    lacking: Sequence[Task],
+    asked: argparse.Namespace,
+    stages: Sequence[str],
+    *,
+    cuda: bool = False,
+    more: Sequence[str] = (),
+) -> list[Job]:
+    """Give the array of a level, if a scan lacks it."""
+    if not lacking:
+        return []
+    settings = plan.settings
+    people = sorted({task.scan.participant for task in lacking})
+    tasks = tuple(tuple(people[i : i + asked.width]) for i in range(0, len(people), asked.width))
+    threads = settings.threads(asked.width)
+    at_once = max(1, settings.nprocs // threads)
+    largest = max(lacking, key=lambda task: task.gigabytes)
+    memory = BASE_GB + at_once * _peak_gb(plan, largest, stages)
+    scans = max(sum(task.scan.participant in one for task in lacking) for one in tasks)
+    slower = max(1.0, largest.gigabytes / USUAL_GB)
+    minutes = START + MINUTES[level] * slower * math.ceil(scans / at_once)
+    words = [f"--omp-nthreads={threads}", f"--device={'cuda' if cuda else 'cpu'}"]
+    words.append(f"--precision={settings.precision}")
+    return [
+        Job(
+            level,
+            tasks,
+            settings.nprocs,
+            settings.mem_mb or _in_mb(memory),
+            asked.time or f"{int(minutes // 60)}:{int(minutes % 60):02d}:00",
+            gpus=int(cuda),
+            partition=(cuda and asked.gpu_partition) or asked.partition,
+            words=(*words, *more),
+        )
+    ]
+
+
+def _peak_gb(plan: Plan, task: Task, stages: Sequence[str]) -> float:
+    """Give the memory of the largest step of a scan, as the graph estimates it."""
+    chosen = tuple(stage for stage in task.stages if stage.name in stages)
+    graph = plan.graph([replace(task, stages=chosen, missing=tuple(stages))])
+    return max(graph.get_node(name).mem_gb for name in graph.list_node_names())
+
+
+def _training_job(settings: Settings, asked: argparse.Namespace) -> Job:
+    from vxmprep.atlas import prepare_atlas
+    from vxmprep.cli.plan import make_plan
+    from vxmprep.morph.compute import choose_compute
+    from vxmprep.spatial.grid import Grid
+    from vxmprep.training.loop import make_network
+    from vxmprep.training.memory import predict_peak
+    from vxmprep.training.volumes import coarse_shape
+
+    training = settings.training
+    partition = asked.gpu_partition or asked.partition
+    cuda = settings.device.startswith("cuda")
+    if settings.device == "auto":
+        cuda = _has_gpus(partition)
+        found = "has GPUs" if cuda else "has no GPU that sinfo knows of"
+        print(f"training on {'cuda' if cuda else 'cpu'}: the partition {found}; --device chooses")
+    memory = TRAIN_GB * training.devices
+    if not cuda:
+        plan = make_plan(replace(settings, device="cpu", levels=("prepare",), model=None))
+        mask = prepare_atlas(plan.atlas).network_mask
+        shape = coarse_shape(Grid.of(mask), training.voxel_size)
+        dtype = choose_compute("cpu", settings.precision).dtype
+        segmented = training.segmentation_weight > 0
+        each = predict_peak(make_network(training), shape, dtype, segmented=segmented)
+        pairs = training.batch_size // (training.devices * training.nodes)
+        memory += each * pairs * training.devices / 0.85
+    return Job(
+        "train",
+        (),
+        asked.train_nprocs or 4,
+        asked.train_mem_mb or _in_mb(memory),
+        asked.train_time,
+        gpus=training.devices if cuda else 0,
+        nodes=training.nodes,
+        ntasks=training.devices,
+        partition=partition if cuda else asked.partition,
+        words=(
+            f"--device={'cuda' if cuda else 'cpu'}",
+            f"--precision={settings.precision}",
+            "--omp-nthreads=1",
+        ),
+    )
+
+
+def _group_job(asked: argparse.Namespace) -> Job:
+    return Job("group", (), 1, 8192, "2:00:00", partition=asked.partition)
+
+
+def _in_mb(gigabytes: float) -> int:
+    """Round up to half a GiB."""
+    return math.ceil(2 * gigabytes) * 512
+
+
+def _has_gpus(partition: str | None) -> bool:
+    """Ask Slurm whether a partition, or any where none is named, has GPUs."""
+    words = [
+        "sinfo",
+        "--noheader",
+        "--format=%G",
+        *([f"--partition={partition}"] if partition else []),
+    ]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "gpu" in said.stdout
+
+
+def _most_tasks() -> int:
+    """Ask Slurm how many tasks an array may have."""
+    try:
+        words = ["scontrol", "show", "config"]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return MOST_TASKS
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE)
+    return max(1, int(found[1])) if found else MOST_TASKS
+
+
+def _site(settings: Settings, asked: argparse.Namespace, folder: Path) -> Site:
+    image = asked.image and asked.image.absolute()
+    if image is None:
+        program = (sys.executable, "-m", "vxmprep")
+        binds = ()
+    else:
+        program = ("vxmprep",)
+        writable = {settings.output_dir, folder, settings.bids_database_dir}
+        binds = tuple(
+            str(path) if path in writable else f"{path}:{path}:ro"
+            for path in _seen(settings) + [folder] * (settings.output_dir not in folder.parents)
+        )
+    return Site(
+        asked.account,
+        tuple(asked.sbatch),
+        tuple(asked.setup),
+        image,
+        tuple(dict.fromkeys([*binds, *asked.bind])),
+        program,
+    )
+
+
+def _seen(settings: Settings) -> list[Path]:
+    """Give the folders and files that the options name."""
+    found = [settings.bids_dir, settings.output_dir, *settings.derivatives]
+    for name in ("fs_subjects_dir", "bids_filter_file", "bids_database_dir", "exclude", "split",
+                 "atlas_labels", "model"):  # fmt: skip
+        path = getattr(settings, name)
+        if path is not None and path.exists() and settings.output_dir not in path.parents:
+            found.append(path)
+    if Path(settings.atlas).is_file():
+        found.append(Path(settings.atlas))
+    return found
+
+
+def _save(path: Path, text: str) -> None:
+    from vxmprep.bids.derivatives import write_text
+
+    write_text(path, text)
+    path.chmod(0o755)
+
+
+def _described(job: Job) -> str:
+    """Say in one line what a job is."""
+    people = sum(map(len, job.tasks))
+    what = f"{len(job.tasks)} tasks for {people} participants" if job.tasks else "1 job"
+    parts = [
+        f"{job.level:12}{what}, each {job.nprocs * job.ntasks} processors",
+        f"{job.mem_mb} MB",
+        job.time,
+    ]
+    if job.gpus:
+        parts.append(f"{job.gpus} GPU")
+    if job.nodes > 1:
+        parts.append(f"{job.nodes} nodes")
+    return ", ".join(parts)
+
+
+def _time(text: str) -> str:
+    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text):
+        raise argparse.ArgumentTypeError(f"{text} is no time of Slurm, as 90, 1:30:00 or 2-00")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
