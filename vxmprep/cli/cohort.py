@@ -40,10 +40,7 @@ PEOPLE = "participants: "
 
 ARRAYS = ("prepare", "participant")
 
-SUFFICIENT = {
-    "prepare": ("prepared", "registered", "done"),
-    "participant": ("registered", "done"),
-}
+SUFFICIENT = {"prepare": ("prepared", "registered", "done"), "participant": ("done",)}
 """What a level has come to at its end."""
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "SUSPENDED")
@@ -108,7 +105,7 @@ def tell(settings: Settings, folder: Path) -> int:
     for stem, record in records.items():
         if record.failure:
             print(f"FAILED {stem}: {record.failure['cause']}", file=sys.stderr)
-    return int(any(record.status not in ("done", "registered") for record in records.values()))
+    return int(any(record.status != "done" for record in records.values()))
 
 
 def read_queue(folder: Path) -> dict[str, Counter]:
