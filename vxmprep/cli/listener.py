@@ -23,6 +23,9 @@ SAVE = "save_"
 """How the names of the steps begin that end a stage."""
 
 
+GONE = re.compile(r"Job id \((\d+)\) finished or terminated, but results file does not exist")
+"""What nipype's plugins for batch systems say of a job that was killed."""
+
 COMMON = "atlas"
 """The step that all scans need."""
 
@@ -158,6 +161,11 @@ class Listener:
 def cause_of(trace: str) -> str:
     """Give the last error of a traceback, in one line; empty if it holds none."""
     pattern = r"^\s*[\w.]+(?:Error|Exception|Interrupt): (.+)$"
+    if found := GONE.search(trace):
+        return (
+            f"its job {found[1]} ended without a result, killed for memory or time perhaps; see "
+            "sbatch_args in the file of --use-plugin"
+        )
     errors = re.findall(pattern, trace, flags=re.MULTILINE)
     return " ".join(errors[-1].split()) if errors else ""
 
