@@ -1,11 +1,13 @@
 """The graph on one machine: order, resources, failures, workers that are killed."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from vxmprep.cli.execute import gpu_names
 from vxmprep.cli.plugin import OneMachine, Resources
 
 
@@ -79,10 +81,10 @@ def run(tmp_path, monkeypatch):
     """Run a graph and give what was heard and the error at the end."""
     monkeypatch.chdir(tmp_path)
 
-    def go(graph, resources=None):
+    def go(graph, resources=None, **more):
         heard, error = Heard(), None
         plugin = OneMachine(
-            {"resources": resources or Resources(2, 4.0), "status_callback": heard}
+            {"resources": resources or Resources(2, 4.0), "status_callback": heard, **more}
         )
         try:
             graph.run(plugin=plugin)
@@ -196,3 +198,51 @@ def test_a_node_that_needs_much_is_not_overtaken_for_ever(run, tmp_path):
     assert error is None
     started = [name for name in heard.of("start") if name.endswith("first")]
     assert started[:2] == ["scan0.first", "scan1.first"]
+
+
+def note_gpu(x, notes, use_gpu):
+    import os
+    import time
+    from pathlib import Path
+
+    began = time.time()
+    time.sleep(0.4)
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    Path(notes, f"{x}.txt").write_text(f"{began} {time.time()} {seen} {os.getpid()}")
+    return x
+
+
+def test_each_of_several_gpus_is_one_nodes_at_a_time_and_no_other_is_seen(run, tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    graph = branches(tmp_path, note_gpu, 6, notes=str(notes), use_gpu=True)
+    graph.get_node("scan5.first").inputs.use_gpu = False
+    _, error = run(graph, resources=Resources(4, 4.0, gpus=2), gpus=("GPU-a", "3"))
+    assert error is None
+    spans = {}
+    for file in notes.glob("*.txt"):
+        began, ended, gpu, process = file.read_text().split()
+        spans.setdefault(gpu, []).append((float(began), float(ended), process))
+    assert set(spans) == {"GPU-a", "3", "all"}
+    assert len(spans["all"]) == 1, "what wants no GPU is given none"
+    for gpu in ("GPU-a", "3"):
+        ordered = sorted(spans[gpu])
+        assert all(one[1] <= next_one[0] for one, next_one in pairwise(ordered))
+        assert len({process for _, _, process in ordered}) == 1, "a worker keeps its GPU"
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "names"),
+    [
+        ("cuda", None, ("0", "1")),
+        ("cuda", "4,GPU-b", ("4", "GPU-b")),
+        ("cuda:1", None, ()),
+        ("cpu", "4", ()),
+    ],
+)
+def test_gpus_are_named_as_this_process_sees_them(monkeypatch, device, visible, names):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_names(device) == names

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import sys
@@ -148,11 +149,12 @@ def _run_here(graph: pe.Workflow, plan: Plan, listener: Listener) -> None:
     """Run a graph in worker processes of this machine."""
     from vxmprep.cli.plugin import NodesFailedError, OneMachine, Resources
 
-    # Nodes know one device: one of them at a time.
-    gpus = int(plan.compute.device.startswith("cuda"))
+    gpus = gpu_names(plan.compute.device)
+    slots = len(gpus) or int(plan.compute.device.startswith("cuda"))
     plugin = OneMachine(
         {
-            "resources": Resources(plan.settings.nprocs, memory_gb(plan), gpus),
+            "resources": Resources(plan.settings.nprocs, memory_gb(plan), slots),
+            "gpus": gpus,
             "status_callback": listener,
             "idle_callback": listener.progress.look,
         }
@@ -222,6 +224,29 @@ def read_plugin(path: Path) -> tuple[str, dict]:
             f"--use-plugin {path}: not as {{plugin: SLURM, plugin_args: {{...}}}} ({said})"
         ) from error
     return plugin, arguments
+
+
+def gpu_names(device: str) -> tuple[str, ...]:
+    """Name the GPUs that steps may share out among them.
+
+    Parameters
+    ----------
+    device : str
+        ``cuda`` is all of those that are visible; ``cuda:N`` that one alone, ``cpu`` none, and
+        there is nothing to share out.
+
+    Returns
+    -------
+    tuple of str
+        As CUDA_VISIBLE_DEVICES names them.
+    """
+    if device != "cuda":
+        return ()
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return tuple(visible[:count] or map(str, range(count)))
 
 
 def memory_gb(plan: Plan) -> float:

@@ -64,7 +64,9 @@ class OneMachine(PluginBase):
     Parameters
     ----------
     plugin_args : dict
-        ``resources`` (Resources) of the machine, and ``status_callback``, called with the node,
+        ``resources`` (Resources) of the machine; ``gpus``, names of its GPUs as
+        CUDA_VISIBLE_DEVICES has them: a node that takes a GPU slot sees one of them alone (where
+        none is named, all that there are); and ``status_callback``, called with the node,
         ``"start"``, ``"end"`` or ``"exception"``, and a `Usage`; and ``idle_callback``, called at
         least once a second while nodes run.
     """
@@ -72,6 +74,7 @@ class OneMachine(PluginBase):
     def __init__(self, plugin_args: dict) -> None:
         super().__init__(plugin_args=plugin_args)
         self._all: Resources = plugin_args["resources"]
+        self._gpus: list[str] = list(plugin_args.get("gpus", ()))
         self._tell: Callable = plugin_args.get("status_callback", _ignore)
         self._idle: Callable = plugin_args.get("idle_callback", _ignore)
         self._running: dict[Worker, pe.Node] = {}
@@ -140,7 +143,12 @@ class OneMachine(PluginBase):
         )
 
     def _submit(self, node: pe.Node, updatehash: bool) -> None:
-        worker = self._resting.pop() if self._resting else Worker()
+        gpu = self._gpus.pop(0) if self._gpus and node.is_gpu_node() else None
+        worker = next((one for one in self._resting if one.gpu == gpu), None)
+        if worker is None:
+            worker = Worker(gpu)
+        else:
+            self._resting.remove(worker)
         self._running[worker] = node
         self._tell(node, "start", Usage())
         worker.send(run_node, node, updatehash, 0)
@@ -148,6 +156,8 @@ class OneMachine(PluginBase):
     def _finish(self, worker: Worker, queue: _Queue) -> bool:
         """Take a worker's answer; give whether its node succeeded."""
         node, outcome = self._running.pop(worker), worker.receive()
+        if worker.gpu is not None:
+            self._gpus.append(worker.gpu)
         if outcome.killed is None:
             self._resting.append(worker)
         else:

@@ -65,13 +65,20 @@ class Outcome:
 
 
 class Worker:
-    """A process that runs one task at a time and is asked for the next when it has answered."""
+    """A process that runs one task at a time and is asked for the next when it has answered.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    gpu : str, optional
+        The GPU that it sees, as CUDA_VISIBLE_DEVICES names it; by default what this process sees.
+    """
+
+    def __init__(self, gpu: str | None = None) -> None:
+        self.gpu = gpu
         # Not forked: a process in which torch or CUDA has started threads cannot be.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), name="vxmprep worker")
+        self._process = context.Process(target=_serve, args=(theirs, gpu), name="vxmprep worker")
         self._process.start()
         theirs.close()
         self._since = time.monotonic()
@@ -138,8 +145,10 @@ def answered(workers: Iterable[Worker], timeout: float) -> list[Worker]:
     return list({by_sign[ready]: None for ready in wait(list(by_sign), timeout)})
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, gpu: str | None) -> None:
     """Answer tasks until the other end is closed."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is there, which looks once
     os.setsid()  # a group of its own: Ctrl-C is the parent's, and its programs end with it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
