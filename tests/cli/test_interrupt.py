@@ -119,12 +119,17 @@ def test_a_worker_killed_for_real_fails_its_scan_by_name_and_the_others_are_comp
     assert "failure" not in study.record("sub-01")
 
 
-def test_two_runs_of_the_same_scans_at_the_same_time_are_both_complete(study):
-    first, second = Command(study), Command(study)
+def test_two_whole_runs_at_the_same_time_are_both_complete_and_nothing_is_torn(study):
+    whole = (
+        "train", "--voxel-size", "2", "--iterations", "3", "--features", "4,4:4,4,4",
+        "--validate-every", "2",
+    )  # fmt: skip
+    first, second = Command(study, *whole), Command(study, *whole)
     assert (first.end(), second.end()) == (0, 0), first.said + second.said
+    assert "already trained" in first.said + second.said, "one of them has waited"
     assert {row["status"] for row in study.status().values()} == {"done"}
     done = study.results()
-    again = Command(study, "--force")
+    again = Command(study, "--force", "--model", "cohort")
     assert again.end() == 0, again.said
     assert study.results() == done
 

@@ -109,7 +109,7 @@ def test_shellcheck_finds_nothing(odd, more):
     assert done.returncode == 0, done.stdout
 
 
-def test_arrays_are_cut_to_what_slurm_takes_and_follow_each_other(study, slurm_programs):
+def test_arrays_are_cut_to_what_slurm_takes_and_follow_each_other(study, slurm_programs, capfd):
     for number, label in enumerate(("03", "04", "05"), start=3):
         study.tiny.scan(study.t1w(label), number)
     folder = write(study, "--width", "1", "--at-once", "7", "--submit")
@@ -123,6 +123,9 @@ def test_arrays_are_cut_to_what_slurm_takes_and_follow_each_other(study, slurm_p
         "--parsable --dependency=afterany:4 --array=0-0%7 participant.sh 4",
     ]
     assert (folder / "jobs.txt").read_text().splitlines()[3] == "train 4"
+    words = [str(study.bids), str(study.out), "prepare", "--submit"]
+    assert main(words) == 2, "before these are at their end"
+    assert "3 jobs of this cohort are not at their end" in capfd.readouterr().err
 
 
 def test_what_jobs_ask_for_is_in_their_scripts(study, slurm_programs):

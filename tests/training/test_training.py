@@ -1,5 +1,6 @@
 """Trainings from their configuration to their model."""
 
+import contextlib
 import csv
 import errno
 import json
@@ -449,7 +450,15 @@ def test_a_full_disk_leaves_the_last_state_and_is_told(brains, tmp_path, monkeyp
     assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
 
 
-def test_two_trainings_do_not_share_a_folder(brains, tmp_path, refused):
-    path = brains.toml(tmp_path / "m", **TINY)
-    with ModelFolder(tmp_path / "m").locked():
-        assert "another training is at work" in refused(TrainingError, train, path)
+def test_a_training_waits_for_another_that_is_at_work_in_its_folder(brains, tmp_path):
+    other, told = contextlib.ExitStack(), []
+    other.enter_context(ModelFolder(tmp_path / "m").locked())
+
+    def tell(message: str) -> None:
+        told.append(message)
+        if message.startswith("waiting for the end of another training"):
+            other.close()
+
+    train(brains.toml(tmp_path / "m", **TINY), tell)
+    assert told[0].startswith("waiting for the end of another training")
+    assert done(tmp_path / "m") == TINY["iterations"]

@@ -25,11 +25,11 @@ ENDS = (
     ),
     (r"DUE TO NODE FAILURE", "was lost with its node; submit again"),
     (r"DUE TO PREEMPTION", "had to make room for another; submit again"),
-    (r"CANCELLED AT", "was cancelled; submit again"),
     (
         r"^vxmprep: interrupted",
         "was interrupted, by the end of its time or by somebody; submit again",
     ),
+    (r"CANCELLED AT", "was cancelled; submit again"),
 )
 """What Slurm and vxmprep say at the end of a job that was ended, and what that means."""
 

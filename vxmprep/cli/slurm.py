@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.bids.index import DATABASE, DatasetError
+from vxmprep.cli.cohort import read_queue, tell
 from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
 from vxmprep.cli.scripts import ORDER, Job, Site, script, submit_script
@@ -175,8 +176,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = (asked.script_dir or settings.output_dir / "code" / "slurm").absolute()
     try:
         if asked.status:
-            from vxmprep.cli.cohort import tell
-
             return tell(settings, folder)
         return _write(settings, asked, folder)
     except (AtlasError, DatasetError, UsageError) as error:
@@ -207,6 +206,12 @@ def _completed(words: list[str], asked: argparse.Namespace) -> list[str]:
 def _write(settings: Settings, asked: argparse.Namespace, folder: Path) -> int:
     """Write the scripts, say what they will do, and submit them if that is asked for."""
     _check(settings, asked)
+    if asked.submit and (busy := read_queue(folder)):
+        count = sum(sum(states.values()) for states in busy.values())
+        raise UsageError(
+            f"--submit: {count} jobs of this cohort are not at their end yet; wait for them, see "
+            "--status, or cancel them with scancel"
+        )
     database = settings.bids_database_dir or folder / "bids-index"
     if settings.bids_database_dir is None:
         (database / DATABASE).unlink(missing_ok=True)  # the dataset may have grown

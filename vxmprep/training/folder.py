@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +38,25 @@ class ModelFolder:
         self.events = path / "tensorboard"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other trainings out.
+    def locked(self, tell: Callable[[str], None] = print) -> Iterator[None]:
+        """Keep other trainings out; where one is at work, wait for its end.
 
-        Raises
-        ------
-        TrainingError
-            If another one is at work here.
+        Parameters
+        ----------
+        tell
+            Takes a message for the user who has to wait.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock")
         try:
-            with lock:
-                yield
-        except Timeout as error:
-            raise TrainingError(f"{self.path}: another training is at work here") from error
+            lock.acquire(timeout=0)
+        except Timeout:
+            tell(f"waiting for the end of another training that is at work in {self.path}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def refuse_other(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Compare a part of what is to be trained with what was begun here; nothing is written.

@@ -75,7 +75,7 @@ def run(config: Config, tell: Tell = print) -> Path:
         def begin() -> _Job:
             if not fabric.is_global_zero:
                 return _Job(config, folder, tell)
-            stack.enter_context(folder.locked())
+            stack.enter_context(folder.locked(tell))
             job = _Job(config, folder, tell)
             job.claim()
             return job

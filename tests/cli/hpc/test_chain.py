@@ -149,7 +149,7 @@ def test_a_job_with_a_gpu_has_it_for_itself(slurm, tmp_path):
     script.write_text('#!/bin/bash\necho "$CUDA_VISIBLE_DEVICES"; sleep 3\n')
     for number in (1, 2):
         subprocess.run(
-            ["sbatch", "--parsable", "--gres=gpu:1", f"--output={tmp_path}/{number}", script],
+            ["sbatch", "--mem=100", "--gres=gpu:1", f"--output={tmp_path}/{number}", script],
             check=True,
         )  # fmt: skip
     slurm.wait()
