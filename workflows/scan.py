@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from vxmprep.interfaces import CarryLabels, SaveScan
+from vxmprep.interfaces import CarryLabels, DrawFigures, SaveScan
+from vxmprep.reports.contents import FIGURES
 from vxmprep.workflows.evaluation import init_evaluation_wf
 from vxmprep.workflows.preparation import init_alignment_wf, init_brain_wf
 from vxmprep.workflows.registration import init_registration_wf
 
-STAGES = ("brain", "align", "labels", "register", "evaluate")
+STAGES = ("brain", "align", "labels", "register", "evaluate", "report")
 ATLAS_FILES = ("brain", "mask", "labels", "network_brain", "network_mask")
 
 TAKES = {
@@ -51,6 +52,16 @@ TAKES = {
         "inputnode.register_summary": "register_summary",
         "inputnode.flags": "flags",
     },
+    "report": {
+        "t1w": "t1w",
+        "mask": "mask",
+        "forward": "forward",
+        "atlas": "atlas_brain",
+        "atlas_mask": "atlas_mask",
+        "atlas_labels": "atlas_labels",
+        "jacobian": "jacobian",
+        "dice": "dice",
+    },
 }
 """What is fed to the inputs of each stage."""
 
@@ -68,6 +79,7 @@ GIVES = {
             "atlas_labels_in_scan", "jacobian", "dice", "metrics",
         )
     },
+    "report": {name: name for name in ("flags", *FIGURES)},
 }  # fmt: skip
 """Which outputs of each stage are written, by the names of `vxmprep.interfaces.SaveScan`."""
 
@@ -98,7 +110,7 @@ def init_scan_wf(
     mem_gb: float = 1.0,
     name: str = "scan_wf",
 ) -> pe.Workflow:
-    """Build the graph of one scan: find the brain, align, register, evaluate, and write each.
+    """Build the graph of one scan: find the brain, align, register, evaluate, draw; write each.
 
     Parameters
     ----------
@@ -114,7 +126,8 @@ def init_scan_wf(
         BIDS URI of the scan.
     stages : sequence of str
         Which of ``brain`` (mask, bias field), ``align`` (affine, network grid), ``labels``
-        (segmentation on the network grid), ``register`` and ``evaluate`` are run.
+        (segmentation on the network grid), ``register``, ``evaluate`` and ``report`` (pictures)
+        are run.
     ready : dict, optional
         What stages that are not run left: paths by their names in `vxmprep.interfaces.SaveScan`,
         and ``strip_method`` and ``flags`` of the stage ``brain``.
@@ -181,6 +194,7 @@ def init_scan_wf(
         "evaluate": lambda: init_evaluation_wf(
             reference=reference, with_atlas_labels=with_atlas_labels, **threads
         ),
+        "report": lambda: pe.Node(DrawFigures(), name="draw", mem_gb=1.2 + 4 * mem_gb),
     }
     originals = {"brain": [t1w, mask_file], "labels": [segmentation], "evaluate": [segmentation]}
     feeds = {

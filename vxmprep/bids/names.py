@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PATTERNS = (
-    "sub-{subject}[/ses-{session}]/anat/"
+NAME = (
     "sub-{subject}[_ses-{session}][_task-{task}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}]"
     "[_run-{run}][_echo-{echo}][_flip-{flip}][_inv-{inv}][_part-{part}]"
-    "[_space-{space}][_chunk-{chunk}][_res-{resolution}][_from-{from}][_to-{to}][_mode-{mode}][_desc-{desc}]_{suffix}{extension}",
+    "[_space-{space}][_chunk-{chunk}][_res-{resolution}][_from-{from}][_to-{to}][_mode-{mode}][_desc-{desc}]_{suffix}{extension}"
+)
+PATTERNS = (
+    "sub-{subject}[/ses-{session}]/anat/" + NAME,
+    "sub-{subject}/{datatype<figures>}/" + NAME,
 )
 
 METRICS = {"desc": "registration", "suffix": "metrics", "extension": ".json"}
@@ -25,7 +28,8 @@ def derivative_path(output_dir: Path, entities: tuple[tuple[str, str], ...], **o
     entities : tuple of (str, str)
         Entities of the scan.
     **ours : str
-        What the derivative adds: space, resolution, desc, suffix, extension, from, to, mode.
+        What the derivative adds: space, resolution, desc, suffix, extension, from, to, mode;
+        ``datatype="figures"`` for what is shown in the page of a participant.
     """
     from bids.layout.writing import build_path
 

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from vxmprep.bids.derivatives import ScanWriter, sidecar_of
 from vxmprep.bids.names import METRICS
+from vxmprep.reports.contents import FIGURES
+
+FIGURE = {"datatype": "figures", "suffix": "T1w", "extension": ".webp"}
+"""What names a picture, beside its space and what it shows."""
 
 SUMMARIES = {"affine_summary": "affine", "register_summary": "forward"}
 """Measures (JSON) by the file whose sidecar holds them, under ``Measures``."""
@@ -112,6 +116,10 @@ def _plan(writer: ScanWriter, space: str, sources: list[str], strip_method: str)
             {**METRICS, "space": space, "suffix": "dice", "extension": ".tsv"},
         ),
         "metrics": (writer.copy, None, {"space": space, **METRICS}),
+        **{
+            name: (writer.copy, None, {**FIGURE, "space": space, "desc": name[len("figure_") :]})
+            for name in FIGURES
+        },
     }
 
 

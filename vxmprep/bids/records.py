@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ FIRST = "brain"
 
 KEPT = {"settings", "inputs", "files", "flags", "after", "version"}
 """What is kept of a finished stage."""
+
+
+MOST_FAILURES = 5
+"""Of the failures of a scan so many are remembered, also when it is done later."""
 
 
 class InputChangedError(ValueError):
@@ -78,7 +83,8 @@ class Record:
     output_dir : Path
         Root of the derivatives.
     content : dict
-        What it says: ``scan``, ``status``, ``stages``, ``steps``, ``failure``, and under ``stale``
+        What it says: ``scan``, ``status``, ``stages``, ``steps``, ``failure``, the last
+        ``failures`` though they be over, and under ``stale``
         the files of stages that no longer hold.
     """
 
@@ -98,6 +104,12 @@ class Record:
     def all(cls, output_dir: Path) -> list[Record]:
         """Read the records of all scans, in order of their names."""
         paths = sorted((output_dir / FOLDER).glob("sub-*_T1w.json"))
+        return [cls(path, output_dir, _read(path)) for path in paths]
+
+    @classmethod
+    def of_participant(cls, output_dir: Path, participant: str) -> list[Record]:
+        """Read the records of a participant's scans, in order of their names."""
+        paths = sorted((output_dir / FOLDER).glob(f"sub-{participant}_*T1w.json"))
         return [cls(path, output_dir, _read(path)) for path in paths]
 
     @property
@@ -166,7 +178,7 @@ class Record:
         files: dict[str, Path],
         checksums: dict[str, str],
         flags: Sequence[str] = (),
-        **more: str,
+        **more: object,
     ) -> None:
         """Note that a stage is done, and write the record.
 
@@ -184,7 +196,7 @@ class Record:
             SHA-256 of the inputs by their path.
         flags : sequence of str
             What is doubtful about the result.
-        **more : str
+        **more
             Values that later stages want.
 
         Raises
@@ -223,7 +235,11 @@ class Record:
         """Note that the scan has failed, unless another job has finished what was wanted."""
         with self._change():
             if not wanted or self.missing(wanted):
-                self.content["failure"] = {"step": step, "cause": cause, "crash": crash}
+                failure = {"step": step, "cause": cause, "crash": crash}
+                self.content["failure"] = failure
+                when = {"when": time.strftime("%Y-%m-%d %H:%M"), "version": vxmprep.__version__}
+                earlier = self.content.get("failures", [])[1 - MOST_FAILURES :]
+                self.content["failures"] = [*earlier, {**failure, **when}]
 
     def settle(self) -> None:
         """Note that all that is wanted is done: an earlier failure is over."""

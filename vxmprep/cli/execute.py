@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from vxmprep.config import UsageError
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
+
+    from vxmprep.bids.dataset import Scan
 
 GRAPH = "vxmprep_wf"
 """Name of the graph, and of its folder in the work folder."""
@@ -60,7 +62,8 @@ def execute(plan: Plan, work: Path | None = None, logs: Path | None = None) -> i
     tasks = {branch_name(task.scan): task for task in pending}
     with Progress(len(pending), settings.verbose > 0) as progress:
         _begin(plan, progress)
-        listener = Listener(tasks, progress, work and work / GRAPH)
+        page = page_writer(plan)
+        listener = Listener(tasks, progress, work and work / GRAPH, page=page)
         try:
             stopped = settings.stop_on_first_crash and any(task.problem for task in plan.tasks)
             if pending and not stopped:
@@ -71,6 +74,7 @@ def execute(plan: Plan, work: Path | None = None, logs: Path | None = None) -> i
             if pending and settings.resource_monitor:
                 write_steps(logs / "resources.tsv", listener.steps)
             write_status(settings.output_dir)
+            page(*(task.scan for task in plan.tasks if task.record.failure))
     return _end(plan, listener)
 
 
@@ -108,6 +112,21 @@ def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
         if listener.causes and plan.settings.stop_on_first_crash:
             return
         _run_some(plan, plan.pending[first : first + size], work, logs, listener)
+
+
+def page_writer(plan: Plan) -> Callable[..., None]:
+    """Give what writes the pages of scans' participants; a failure costs no result."""
+    from vxmprep.reports.page import write_page
+
+    def write(*scans: Scan) -> None:
+        for participant in dict.fromkeys(scan.participant for scan in scans):
+            try:
+                write_page(plan.settings.output_dir, participant, plan.model)
+            except Exception as error:
+                said = " ".join(str(error).split()) or type(error).__name__
+                print(f"vxmprep: sub-{participant}.html: not written ({said})", file=sys.stderr)
+
+    return write
 
 
 def log_to(path: Path) -> None:

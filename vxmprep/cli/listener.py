@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,13 @@ from vxmprep.bids.records import FIRST, InputChangedError, Stage
 from vxmprep.cli.plan import Task
 from vxmprep.cli.progress import Progress
 from vxmprep.cli.workers import Usage
+from vxmprep.reports.boilerplate import versions
 from vxmprep.spatial.files import remove_left_behind
 
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
+
+    from vxmprep.bids.dataset import Scan
 
 SAVE = "save_"
 """How the names of the steps begin that end a stage."""
@@ -54,6 +58,8 @@ class Listener:
         The stages still to come, by the name of their branch.
     done : set of str
         The branches that are complete.
+    page : function or None
+        Writes the page of a scan's participant.
     broken : Exception or None
         What went wrong in here first.
     """
@@ -65,6 +71,7 @@ class Listener:
     causes: dict[str, tuple[str, str]] = field(default_factory=dict)
     left: dict[str, set[str]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    page: Callable[[Scan], None] | None = None
     broken: Exception | None = None
 
     def __call__(self, node: pe.Node, status: str, usage: Usage | None = None) -> None:
@@ -129,7 +136,9 @@ class Listener:
     def _finish(self, branch: str, task: Task, stage: Stage, node: pe.Node) -> None:
         """Note a finished stage, and whether the scan is complete with it."""
         found = node.result.outputs
-        more = {"strip_method": found.strip_method} if stage.name == FIRST else {}
+        more: dict = {"programs": versions()}
+        if stage.name == FIRST:
+            more["strip_method"] = found.strip_method
         try:
             task.record.finish(
                 stage,
@@ -154,8 +163,11 @@ class Listener:
                 remove_left_behind(folder, task.scan.stem)
         mine = [step for step in self.steps if step["scan"] == task.scan.stem]
         self.progress.finish(task.scan.stem, sum(float(step["seconds"]) for step in mine))
-        for flag in task.record.flags:
+        report = task.record.stages.get(task.stages[-1].key, {"flags": []})
+        for flag in dict.fromkeys([*task.record.flags, *report["flags"]]):
             self.progress.say(f"{task.scan.stem}: CHECK {flag}")
+        if self.page is not None:
+            self.page(task.scan)
 
 
 def cause_of(trace: str) -> str:

@@ -45,14 +45,14 @@ def methods_of(plan: Plan) -> Methods:
             labels=None if atlas.labels is None else atlas.labels.name,
             approximate=atlas.approximate_labels,
         ),
-        model=_model(plan),
+        model=model_used(plan),
         iterations=settings.refine_iterations,
         evaluated=len(segmented) if "participant" in settings.levels else 0,
         versions=versions(),
     )
 
 
-def _model(plan: Plan) -> ModelUsed | None:
+def model_used(plan: Plan) -> ModelUsed | None:
     """Give what is said of the network, which its file tells once it is there."""
     from vxmprep.reports.boilerplate import ModelUsed
     from vxmprep.spatial.files import checksum

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
 
     from vxmprep.morph.compute import Compute
+    from vxmprep.reports.boilerplate import ModelUsed
 
 PREPARED = ("brain", "align", "labels")
-"""The stages of the level ``prepare``; ``participant`` has ``register`` and ``evaluate`` too."""
+"""The stages of the level ``prepare``; ``participant`` has ``register``, ``evaluate`` and
+``report`` too."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,13 @@ class Plan:
         from vxmprep.morph.compute import choose_compute
 
         return choose_compute(self.settings.device, self.settings.precision)
+
+    @cached_property
+    def model(self) -> ModelUsed | None:
+        """What is said of the network, if there is one."""
+        from vxmprep.cli.methods import model_used
+
+        return model_used(self)
 
     def graph(self, tasks: Sequence[Task]) -> pe.Workflow:
         """Build the graph of some of the pending tasks."""
@@ -220,7 +229,13 @@ def _task(
         "labels": labels,
         "evaluate": labels,
     }
-    after = {"align": "brain", "labels": "align", "register": "align", "evaluate": "register"}
+    after = {
+        "align": "brain",
+        "labels": "align",
+        "register": "align",
+        "evaluate": "register",
+        "report": "evaluate",
+    }
     wanted = provenance if "participant" in settings.levels else PREPARED
     stages = tuple(
         Stage(
@@ -275,6 +290,7 @@ def _provenance(settings: Settings, atlas: Atlas, skull_strip: str) -> dict[str,
         "labels": {"Settings": align, "Atlas": image},
         "register": {"Settings": register, "Atlas": image, "Model": network},
         "evaluate": {"Settings": register, "Atlas": files, "Model": network},
+        "report": {},
     }
 
 

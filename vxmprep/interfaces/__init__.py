@@ -18,6 +18,7 @@ from vxmprep.interfaces.preparation import (
     SynthStrip,
 )
 from vxmprep.interfaces.registration import Register
+from vxmprep.interfaces.reports import DrawFigures
 from vxmprep.interfaces.resampling import ApplyTransform, CarryLabels
 from vxmprep.interfaces.training import TrainVoxelMorph
 
@@ -27,6 +28,7 @@ __all__ = [
     "BiasCorrect",
     "CarryLabels",
     "Conform",
+    "DrawFigures",
     "EvaluateRegistration",
     "JacobianMap",
     "Overlap",

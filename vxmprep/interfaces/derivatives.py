@@ -13,6 +13,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from vxmprep.reports.contents import FIGURES
+
 FILES = {
     "t1w": "bias-corrected scan on its own grid",
     "mask": "brain mask on the scan's grid",
@@ -31,6 +33,7 @@ FILES = {
     "jacobian": "determinant on the atlas's grid",
     "dice": "table of Dice per structure",
     "metrics": "JSON of all measures",
+    **FIGURES,
 }
 
 MEASURES = {"affine_summary", "register_summary", "metrics"}

@@ -11,6 +11,7 @@ import nibabel as nb
 import numpy as np
 
 from vxmprep.reports import figures
+from vxmprep.reports.contents import FIGURES
 from vxmprep.reports.overlap import draw_dice, joined, read_dice
 from vxmprep.reports.planes import Mosaic
 from vxmprep.spatial.images import load
@@ -18,18 +19,6 @@ from vxmprep.spatial.itk import affine_members, field_member, read_transform
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-FIGURES = {
-    "figure_mask": "outline of the brain mask on the scan",
-    "figure_atlas": "the atlas",
-    "figure_affine": "the scan on the atlas, affine alone",
-    "figure_full": "the scan on the atlas, whole transform",
-    "figure_contours": "contours of the atlas, transparent, for the three before",
-    "figure_jacobian": "Jacobian determinant on the atlas",
-    "figure_grid": "grid of the atlas, deformed, on the affinely aligned scan",
-    "figure_dice": "Dice of each structure, left and right joined",
-}
-"""What is drawn, by the names of files that are written."""
 
 
 def draw_scan(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], list[str]]:

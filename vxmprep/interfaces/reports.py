@@ -1,0 +1,46 @@
+"""Pictures for the page of a participant."""
+
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from vxmprep.reports.contents import FIGURES
+
+
+class _DrawFiguresInputSpec(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc="bias-corrected scan on its own grid")
+    mask = File(exists=True, mandatory=True, desc="brain mask on the scan's grid")
+    forward = File(exists=True, mandatory=True, desc="ITK composite, atlas to scan, as written")
+    atlas = File(exists=True, mandatory=True, desc="skull-stripped atlas")
+    atlas_mask = File(exists=True, mandatory=True, desc="brain mask on the atlas's grid")
+    atlas_labels = File(exists=True, desc="labels on the atlas's grid")
+    jacobian = File(exists=True, desc="determinant of the deformable part on the atlas's grid")
+    dice = File(exists=True, desc="table of Dice per structure")
+
+
+class _DrawFiguresOutputSpec(TraitedSpec):
+    flags = traits.List(traits.Str, desc="a line for each picture that could not be drawn")
+    locals().update({name: File(desc=f"picture: {what}") for name, what in FIGURES.items()})
+
+
+class DrawFigures(SimpleInterface):
+    """Draw a written registration; a picture that cannot be drawn is left out, and told."""
+
+    input_spec = _DrawFiguresInputSpec
+    output_spec = _DrawFiguresOutputSpec
+
+    def _run_interface(self, runtime):
+        from vxmprep.reports.scan import draw_scan
+
+        given = {name: value for name, value in self.inputs.get().items() if isdefined(value)}
+        paths = {name: Path(path) for name, path in given.items()}
+        made, problems = draw_scan(paths, Path(runtime.cwd))
+        self._results.update({name: str(path) for name, path in made.items()}, flags=problems)
+        return runtime
