@@ -60,6 +60,7 @@ class Settings:
     resource_monitor: bool = False
     write_graph: bool = False
     boilerplate_only: bool = False
+    reports_only: bool = False
     clean_workdir: bool = False
     exclude: Path | None = None
     force: bool = False

@@ -74,7 +74,7 @@ def execute(plan: Plan, work: Path | None = None, logs: Path | None = None) -> i
             if pending and settings.resource_monitor:
                 write_steps(logs / "resources.tsv", listener.steps)
             write_status(settings.output_dir)
-            page(*(task.scan for task in plan.tasks if task.record.failure))
+            page(*(t.scan for t in plan.tasks if t.record.failure or settings.reports_only))
     return _end(plan, listener)
 
 
@@ -86,6 +86,11 @@ def _begin(plan: Plan, progress: Progress) -> None:
         f"T1w scans: {len(tasks)}, with a segmentation: {segmented}; atlas: {plan.atlas.name}; "
         f"processors: {settings.nprocs}, {plan.threads} a scan; memory: {memory_gb(plan):.1f} GB"
     )
+    if settings.reports_only:
+        progress.say(
+            f"pages alone; not registered to that atlas: {len(tasks) - len(plan.pending)}"
+        )
+        return
     if settings.model is not None:
         progress.say(plan.compute.reason)
     finished = sum(not task.missing for task in tasks)
@@ -288,9 +293,10 @@ def _end(plan: Plan, listener: Listener) -> int:
     touched = [task for task in plan.tasks if task.missing]
     if touched:
         print(table(touched))
-    through = [t for t in plan.tasks if not t.missing or branch_name(t.scan) in listener.done]
+    tasks = touched if plan.settings.reports_only else plan.tasks
+    through = [t for t in tasks if not t.missing or branch_name(t.scan) in listener.done]
     failed = [t for t in touched if t.record.failure]
-    unfinished = len(plan.tasks) - len(through) - len(failed)
+    unfinished = len(tasks) - len(through) - len(failed)
     for task in failed:
         failure = task.record.failure
         print(f"FAILED {task.scan.stem}: {failure['cause']}", file=sys.stderr)

@@ -387,6 +387,12 @@ def _add_saying(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="only write the methods text and its references for these options, and print it",
     )
+    group.add_argument(
+        "--reports-only",
+        action="store_true",
+        help="only make the participants' pages anew from what lies in OUTPUT_DIR, whatever the "
+        "settings it was registered with",
+    )
     group.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")
     group.add_argument(
         "-v", "--verbose", action="count", help="a line for every step of every scan"

@@ -249,6 +249,9 @@ def _task(
         for name in wanted
     )
     record = Record.of(settings.output_dir, scan.stem)
+    if settings.reports_only:
+        there = _registered(record, stages)
+        return Task(scan, stages, ("report",) if there else (), record, segmentation, mask)
     missing = tuple(s.name for s in stages) if settings.force else tuple(record.missing(stages))
     task = Task(scan, stages, missing, record, segmentation, mask)
     if not missing:
@@ -258,6 +261,14 @@ def _task(
     except ImageError as error:
         return replace(task, problem=str(error))
     return replace(task, gigabytes=header.voxels * 4 / 2**30)
+
+
+def _registered(record: Record, stages: Sequence[Stage]) -> bool:
+    """Tell whether a registration lies there whole, with whatever settings it was made."""
+    before = [stage for stage in stages if stage.name != "report"]
+    return all(stage.key in record.stages for stage in before) and all(
+        path.is_file() for stage in before for path in record.files(stage).values()
+    )
 
 
 def _seen(inputs: Sequence[Path]) -> tuple[tuple[int, int], ...]:

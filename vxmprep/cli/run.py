@@ -71,6 +71,8 @@ def _run(settings: Settings) -> int:
     if settings.boilerplate_only:
         print(write_boilerplate(make_plan(settings)))
         return 0
+    if settings.reports_only:
+        return _process(make_plan(replace(settings, levels=("participant",))))
     if "train" in settings.levels:
         return _train(settings)
     return _process(make_plan(settings))
@@ -122,6 +124,8 @@ def _process(plan: Plan, *, warned: bool = False) -> int:
         if settings.use_plugin is not None:
             read_plugin(settings.use_plugin)
         code = execute(plan, work, _start_logs(settings))
+    if settings.reports_only:
+        return code
     chosen = settings.participant_label or settings.session_label
     if not (chosen and (settings.output_dir / "CITATION.md").is_file()):
         write_boilerplate(plan)  # a job of one participant leaves the cohort's text alone

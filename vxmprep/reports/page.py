@@ -24,7 +24,7 @@ CRASH_LINES = 40
 """Of a crash file the last lines are shown."""
 
 
-def write_page(output_dir: Path, participant: str, model: ModelUsed | None = None) -> Path:
+def write_page(output_dir: Path, participant: str, model: ModelUsed | None = None) -> Path | None:
     """Write the page of a participant from its records and the files that they name.
 
     Jobs that work on scans of one participant take turns: the last one's page shows all scans.
@@ -40,12 +40,14 @@ def write_page(output_dir: Path, participant: str, model: ModelUsed | None = Non
 
     Returns
     -------
-    Path
-        ``sub-<label>.html``.
+    Path or None
+        ``sub-<label>.html``; None if nothing of the participant has been processed.
     """
     path = output_dir / f"sub-{participant}.html"
-    with turn(output_dir / FOLDER / f".sub-{participant}.page.lock"):
+    with turn(output_dir / FOLDER / ".pages.lock"):
         records = Record.of_participant(output_dir, participant)
+        if not records:
+            return None
         write_text(path, render(output_dir, participant, records, model))
     return path
 
@@ -145,6 +147,7 @@ def _result(output_dir: Path, record: Record, space: str) -> dict:
         "cards": _cards(metrics),
         "folded": metrics.get("Folding", {}).get("FoldedVoxels"),
         "reference": rows[0]["reference"] if rows else "",
+        "approximate": "LabelsNote" in stages["evaluate"].get("settings", {}).get("Atlas", {}),
         "columns": shown,
         "rows": rows,
         "metrics": json.dumps(metrics, indent=2) if metrics else "",
