@@ -160,8 +160,11 @@ def test_a_file_that_is_no_image_is_noticed_and_not_worked_on(settings_of, bids_
     ("levels", "stages"),
     [
         (("prepare",), ["brain", "align", "labels"]),
-        (("participant",), ["brain", "align", "labels", "register", "evaluate"]),
-        (("prepare", "participant"), ["brain", "align", "labels", "register", "evaluate"]),
+        (("participant",), ["brain", "align", "labels", "register", "evaluate", "report"]),
+        (
+            ("prepare", "participant"),
+            ["brain", "align", "labels", "register", "evaluate", "report"],
+        ),
     ],
 )
 def test_a_level_is_made_of_stages(levels, stages, settings_of):

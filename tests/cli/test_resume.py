@@ -12,7 +12,8 @@ BRAIN = {"strip", "bias", "save_brain"}
 ALIGN = {"align", "conform", "save_align"}
 LABELS = {"conform_labels", "save_labels"}
 REGISTER = {"register", "save_register"}
-EVALUATE = {
+REPORT = {"draw", "save_report"}
+EVALUATE = REPORT | {
     "warp_t1w", "warp_mask", "carry_labels", "jacobian", "warp_atlas_labels", "evaluate",
     "save_evaluate",
 }  # fmt: skip
@@ -76,6 +77,11 @@ def test_a_run_goes_on_from_what_is_done_and_does_what_is_affected_by_a_change(s
     lost.unlink()
     assert steps("--refine-iterations", "6") == {"sub-02": EVALUATE}
     assert lost.is_file()
+    picture = study.out / "sub-02/figures/sub-02_space-tiny_desc-grid_T1w.webp"
+    shown = picture.read_bytes()
+    picture.unlink()
+    assert steps("--refine-iterations", "6") == {"sub-02": REPORT}
+    assert picture.read_bytes() == shown
 
     study.aseg("01").unlink()
     assert steps("--refine-iterations", "6") == {"sub-01": LABELS | EVALUATE}
