@@ -59,6 +59,7 @@ TAKES = {
         "atlas": "atlas_brain",
         "atlas_mask": "atlas_mask",
         "atlas_labels": "atlas_labels",
+        "labels_in_atlas": "labels_in_atlas",
         "jacobian": "jacobian",
         "dice": "dice",
     },

@@ -22,6 +22,7 @@ IGNORED = """\
 *_metrics.json
 *.html
 figures
+assets
 group_*.tsv
 participants_status.tsv
 models

@@ -116,11 +116,14 @@ def _plan(writer: ScanWriter, space: str, sources: list[str], strip_method: str)
             {**METRICS, "space": space, "suffix": "dice", "extension": ".tsv"},
         ),
         "metrics": (writer.copy, None, {"space": space, **METRICS}),
-        **{
-            name: (writer.copy, None, {**FIGURE, "space": space, "desc": name[len("figure_") :]})
-            for name in FIGURES
-        },
+        **{name: (writer.copy, None, {"space": space, **_shown(name)}) for name in FIGURES},
     }
+
+
+def _shown(name: str) -> dict[str, str]:
+    """Give what names a file that is shown in the page of a participant."""
+    more = {"extension": ".js"} if name == "viewer" else {}
+    return {**FIGURE, **more, "desc": name.removeprefix("figure_")}
 
 
 def _transform(start: str, end: str, extension: str) -> dict[str, str]:

@@ -21,13 +21,14 @@ class _DrawFiguresInputSpec(BaseInterfaceInputSpec):
     atlas = File(exists=True, mandatory=True, desc="skull-stripped atlas")
     atlas_mask = File(exists=True, mandatory=True, desc="brain mask on the atlas's grid")
     atlas_labels = File(exists=True, desc="labels on the atlas's grid")
+    labels_in_atlas = File(exists=True, desc="the scan's segmentation there")
     jacobian = File(exists=True, desc="determinant of the deformable part on the atlas's grid")
     dice = File(exists=True, desc="table of Dice per structure")
 
 
 class _DrawFiguresOutputSpec(TraitedSpec):
     flags = traits.List(traits.Str, desc="a line for each picture that could not be drawn")
-    locals().update({name: File(desc=f"picture: {what}") for name, what in FIGURES.items()})
+    locals().update({name: File(desc=f"for its page: {what}") for name, what in FIGURES.items()})
 
 
 class DrawFigures(SimpleInterface):

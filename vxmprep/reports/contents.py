@@ -9,6 +9,7 @@ FIGURES = {
     "figure_jacobian": "Jacobian determinant on the atlas",
     "figure_grid": "grid of the atlas, deformed, on the affinely aligned scan",
     "figure_dice": "Dice of each structure, left and right joined",
+    "viewer": "copies of 2 mm for the viewer: atlas, scan by the affine and by all, labels",
 }
 """What is drawn, by the names of files that are written."""
 

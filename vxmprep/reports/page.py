@@ -20,6 +20,12 @@ from vxmprep.reports.contents import STEPS
 from vxmprep.reports.methods import methods_of_records
 from vxmprep.reports.overlap import read_dice
 
+ASSETS = "assets"
+"""Folder of the output for what all pages share."""
+
+PROGRAM = ("niivue.js", "niivue.LICENSE")
+"""The viewer's program and its licence."""
+
 CRASH_LINES = 40
 """Of a crash file the last lines are shown."""
 
@@ -48,6 +54,7 @@ def write_page(output_dir: Path, participant: str, model: ModelUsed | None = Non
         records = Record.of_participant(output_dir, participant)
         if not records:
             return None
+        _copy_program(output_dir)
         write_text(path, render(output_dir, participant, records, model))
     return path
 
@@ -70,8 +77,16 @@ def render(
         cohort=(output_dir / "group.html").is_file(),
         version=vxmprep.__version__,
         style=_asset("page.css"),
-        script=_asset("page.js"),
+        script=_asset("page.js") + _asset("viewer.js"),
+        program=f"{ASSETS}/{PROGRAM[0]}",
     )
+
+
+def _copy_program(output_dir: Path) -> None:
+    """Put the viewer's program beside the pages, once for all of them."""
+    for name in PROGRAM:
+        text = files("vxmprep").joinpath("data", "report", name).read_text(encoding="utf-8")
+        write_text(output_dir / ASSETS / name, text)
 
 
 def _asset(name: str) -> str:
@@ -142,6 +157,7 @@ def _result(output_dir: Path, record: Record, space: str) -> dict:
     return {
         "space": space,
         "figures": {name: path for name, path in made.items() if name.startswith("figure_")},
+        "viewer": made.get("viewer"),
         "problems": stages["report"].get("flags", []),
         "quality": metrics.get("quality") or metrics.get("Quality") or {},
         "cards": _cards(metrics),

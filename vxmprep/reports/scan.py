@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import nibabel as nb
 import numpy as np
 
-from vxmprep.reports import figures
+from vxmprep.reports import figures, viewer
 from vxmprep.reports.contents import FIGURES
 from vxmprep.reports.overlap import draw_dice, joined, read_dice
 from vxmprep.reports.planes import Mosaic
@@ -28,7 +28,7 @@ def draw_scan(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path],
     ----------
     paths : mapping
         Files as written: ``t1w``, ``mask``, ``forward``, ``atlas``, ``atlas_mask``, and, where
-        there are, ``atlas_labels``, ``jacobian`` and ``dice``.
+        there are, ``atlas_labels``, ``labels_in_atlas``, ``jacobian`` and ``dice``.
     folder : path
         Where pictures are written.
 
@@ -39,7 +39,7 @@ def draw_scan(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path],
     """
     made, problems = {}, []
     for name, make in _Scan(paths).makers().items():
-        path = Path(folder) / f"{name}.webp"
+        path = Path(folder) / (f"{name}.js" if name == "viewer" else f"{name}.webp")
         try:
             make(path)
             made[name] = path
@@ -74,6 +74,7 @@ class _Scan:
                 path, self.atlas_mask, self.t1w, self.window, self.affine, self.field
             ),
         }
+        makers["viewer"] = self.write_viewer
         if "jacobian" in self.paths:
             makers["figure_jacobian"] = lambda path: figures.draw_jacobian(
                 path, self.mosaic, self.atlas, load(self.paths["jacobian"]), self.atlas_mask
@@ -81,6 +82,23 @@ class _Scan:
         if "dice" in self.paths and joined(read_dice(self.paths["dice"])):
             makers["figure_dice"] = lambda path: draw_dice(path, read_dice(self.paths["dice"]))
         return {name: makers[name] for name in FIGURES if name in makers}
+
+    def write_viewer(self, path: Path) -> Path:
+        grid = viewer.viewer_grid(self.atlas_mask)
+        scan = {"image": self.t1w, "window": self.window, "mask": self.mask}
+        volumes = {
+            "atlas": viewer.small_brain(
+                grid, self.atlas, self.atlas_window, np.eye(4), self.atlas_mask
+            ),
+            "affine": viewer.small_brain(grid, transform=self.affine, **scan),
+            "full": viewer.small_brain(grid, transform=self.forward, **scan),
+        }
+        if self.atlas_labels is not None:
+            volumes["atlas_labels"] = viewer.small_labels(grid, self.atlas_labels)
+        if "labels_in_atlas" in self.paths:
+            own = load(self.paths["labels_in_atlas"], np.int32)
+            volumes["labels"] = viewer.small_labels(grid, own)
+        return viewer.write_viewer(path, volumes)
 
     @cached_property
     def t1w(self) -> nb.Nifti1Image:
