@@ -136,6 +136,8 @@ def test_the_wheel_has_one_version_its_licence_and_its_commands(wheel):
     assert found.metadata["Requires-Python"] == ">=3.11"
     assert {entry.name: entry.value for entry in found.entry_points} == {
         "vxmprep": "vxmprep.cli.run:main",
+        "vxmprep-apply": "vxmprep.cli.apply:main",
+        "vxmprep-convert": "vxmprep.cli.convert:main",
         "vxmprep-demo": "vxmprep.cli.demo:main",
         "vxmprep-slurm": "vxmprep.cli.slurm:main",
     }
