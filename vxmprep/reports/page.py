@@ -23,7 +23,7 @@ from vxmprep.reports.overlap import read_dice
 ASSETS = "assets"
 """Folder of the output for what all pages share."""
 
-PROGRAM = ("niivue.js", "niivue.LICENSE")
+PROGRAM = ("niivue.js", "niivue-licence.txt")
 """The viewer's program and its licence."""
 
 CRASH_LINES = 40
