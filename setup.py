@@ -92,6 +92,7 @@ setup(
             "vxmprep-apply = vxmprep.cli.apply:main",
             "vxmprep-convert = vxmprep.cli.convert:main",
             "vxmprep-demo = vxmprep.cli.demo:main",
+            "vxmprep-doctor = vxmprep.cli.doctor:main",
             "vxmprep-slurm = vxmprep.cli.slurm:main",
         ]
     },

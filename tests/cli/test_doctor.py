@@ -1,0 +1,166 @@
+"""``vxmprep-doctor`` names what is wrong with a dataset."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from vxmprep.cli.doctor import main
+
+
+def findings(study, capsys, *more: str) -> tuple[int, list[dict]]:
+    """Run the command, and give its exit code and what it found."""
+    code = main([str(study.bids), "--fs-subjects-dir", str(study.freesurfer), "--json", *more])
+    return code, json.loads(capsys.readouterr().out)["findings"]
+
+
+def about(found: list[dict], file: Path | str, level: str) -> list[str]:
+    name = str(file)
+    return [f["what"] for f in found if f["file"] == name and f["level"] == level]
+
+
+def change(path: Path, *, data=None, sform=None, qform=None) -> None:
+    image = nb.load(path)
+    out = nb.Nifti1Image(np.asarray(image.dataobj) if data is None else data, image.affine)
+    out.set_sform(image.affine if sform is None else sform, code=1)
+    out.set_qform(image.affine if qform is None else qform, code=1)
+    nb.save(out, path)
+
+
+def test_a_good_dataset_has_notes_only(study, capsys):
+    study.tiny.segmentation(study.aseg("02"), 2)
+    code, found = findings(study, capsys)
+    assert code == 0
+    assert {f["level"] for f in found} == {"note"}
+    assert {f["file"].split(" of ")[0] for f in found} == {"skull", "time", "GPU", "disk"}
+
+
+def test_a_scan_whose_content_was_not_fetched_is_an_error(study, capsys):
+    path = study.t1w("02")
+    path.unlink()
+    path.symlink_to("../../.git/annex/objects/x.nii.gz")
+    code, found = findings(study, capsys)
+    assert code == 1
+    assert "datalad get" in about(found, path, "error")[0]
+
+
+def test_left_and_right_that_sform_and_qform_exchange_are_an_error(study, capsys):
+    path = study.t1w("01")
+    affine = nb.load(path).affine
+    change(path, qform=np.diag([-1.0, 1, 1, 1]) @ affine)
+    code, found = findings(study, capsys, "--headers-only")
+    assert code == 1
+    assert "left and right" in about(found, path, "error")[0]
+
+
+def test_forms_that_lie_apart_are_a_warning(study, capsys):
+    path = study.t1w("01")
+    away = nb.load(path).affine.copy()
+    away[1, 3] += 12
+    change(path, qform=away)
+    code, found = findings(study, capsys, "--headers-only")
+    assert code == 0
+    assert "12.0 mm apart" in about(found, path, "warning")[0]
+
+
+def test_no_orientation_is_an_error(study, capsys):
+    path = study.t1w("01")
+    image = nb.load(path)
+    bare = nb.Nifti1Image(np.asarray(image.dataobj), None)
+    nb.save(bare, path)
+    code, found = findings(study, capsys, "--headers-only")
+    assert code == 1
+    assert "left and right cannot be told apart" in about(found, path, "error")[0]
+
+
+def test_coarse_voxels_are_a_warning(study, capsys):
+    path = study.t1w("01")
+    change(path, sform=nb.load(path).affine @ np.diag([1, 1, 3.5, 1]))
+    image = nb.load(path)
+    image.set_qform(image.affine, code=1)
+    nb.save(image, path)
+    _, found = findings(study, capsys, "--headers-only")
+    assert "voxels of 1x1x3.5 mm" in about(found, path, "warning")[0]
+
+
+def test_a_brain_that_is_cut_off_is_a_warning(study, capsys):
+    path = study.t1w("01")
+    image = nb.load(path)
+    inside = np.argwhere(np.asarray(image.dataobj) > 0)
+    middle = int(inside[:, 2].mean())
+    nb.save(image.slicer[:, :, : middle + 8], path)
+    _, found = findings(study, capsys)
+    assert any("(top)" in what for what in about(found, path, "warning"))
+
+
+def test_one_scan_under_two_names_is_an_error(study, capsys):
+    image = nb.load(study.t1w("01"))
+    # another type and scale of the same voxels
+    data = np.asarray(image.dataobj).astype(np.float32) * 3
+    nb.save(nb.Nifti1Image(data, image.affine), study.t1w("02"))
+    code, found = findings(study, capsys)
+    assert code == 1
+    assert (
+        "sub-01_T1w.nii.gz: one scan under two names" in about(found, study.t1w("02"), "error")[0]
+    )
+
+
+def test_several_scans_of_a_session_are_told(study, capsys):
+    first, second = (study.bids / "sub-02" / "anat" / f"sub-02_run-{n}_T1w.nii.gz" for n in (1, 2))
+    study.t1w("02").rename(first)
+    study.tiny.scan(second, 3)
+    _, found = findings(study, capsys, "--headers-only")
+    assert "2 T1w of one session" in about(found, f"{first.name}, {second.name}", "note")[0]
+
+
+def test_scans_without_labels_are_named(study, capsys):
+    _, found = findings(study, capsys, "--headers-only")
+    assert "without labels" in about(found, "sub-02_T1w.nii.gz", "warning")[0]
+    shutil.rmtree(study.freesurfer / "sub-01")
+    _, found = findings(study, capsys, "--headers-only")
+    assert "no scan has labels" in about(found, "labels", "warning")[0]
+
+
+def test_a_segmentation_of_another_scan_is_an_error(study, capsys):
+    labels = nb.load(study.aseg("01"))
+    moved = labels.affine.copy()
+    moved[:3, 3] += 40
+    nb.save(nb.MGHImage(np.asarray(labels.dataobj).astype(np.int32), moved), study.aseg("01"))
+    code, found = findings(study, capsys)
+    assert code == 1
+    assert "another scan's" in about(found, study.aseg("01"), "error")[0]
+
+
+def test_stripped_and_whole_heads_together_are_a_warning(study, capsys):
+    data = np.asarray(nb.load(study.t1w("02")).dataobj)
+    noise = np.random.default_rng(0).integers(1, 60, data.shape)
+    change(study.t1w("02"), data=(data + noise).astype(np.int16))
+    _, found = findings(study, capsys)
+    assert any("a confound" in f["what"] for f in found if f["level"] == "warning")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fs-subjects-dir", "none"], "--fs-subjects-dir none: no such folder"),
+        (["-d", "a=none"], "--derivatives a=none: no such folder"),
+    ],
+)
+def test_bad_usage_is_told_in_one_line(study, words, message, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main([str(study.bids), *words])
+    assert leaving.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_dataset_is_an_error(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert f"error: {tmp_path}: not a BIDS dataset" in capsys.readouterr().out
+
+
+def test_real_scans_have_neither_errors_nor_warnings(shared_data, capsys):
+    assert main([str(shared_data / "labelled-cohort"), "--participant-label", "1000", "1003"]) == 0
+    assert "2 T1w scans: 0 errors, 0 warnings" in capsys.readouterr().out

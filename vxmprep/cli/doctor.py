@@ -1,0 +1,332 @@
+"""``vxmprep-doctor``: what would go wrong with a dataset, or be wrong, before hours are spent."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import vxmprep
+from vxmprep.cli.options import Parser, positive
+from vxmprep.resources import available_memory_gb, available_processors
+
+if TYPE_CHECKING:
+    from vxmprep.bids.dataset import Scan
+    from vxmprep.preparation.checkup import Checkup
+
+SECONDS_PER_SCAN = 45
+GB_PER_SCAN = 2.6
+MB_OF_OUTPUT = 26
+"""Of one scan on one processor; see benchmarks."""
+
+LEVELS = ("error", "warning", "note")
+
+DESCRIPTION = """\
+Look at a BIDS dataset and say, with names of files, what would fail, be wrong or surprise. Nothing
+is written. Reads every T1w scan once, a second or a few each; --headers-only takes less.
+"""
+
+EPILOG = """\
+what is looked at:
+  every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
+                 skull-stripped or not; a brain cut off at the edge of the image; voxels not finite
+  the dataset    several T1w of a session; one scan under two names; stripped and whole heads mixed
+  FreeSurfer     subjects missing, labels absent, segmentations that are another scan's
+  this machine   processors, memory, GPU, disk, and the hours that it will take
+
+exit codes:
+  0  nothing that would fail or be wrong (there may be warnings and notes)
+  1  errors were found, listed first
+  2  bad usage
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know.
+
+    Attributes
+    ----------
+    level : {"error", "warning", "note"}
+        Fails or is wrong; is doubtful; is good to know.
+    file : str
+        What it is about.
+    what : str
+        One line: what is found, and what to do.
+    """
+
+    level: str
+    file: str
+    what: str
+
+
+def build_parser() -> Parser:
+    """Describe the command's options."""
+    parser = Parser(
+        prog="vxmprep-doctor",
+        usage="vxmprep-doctor BIDS_DIR [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("bids_dir", metavar="BIDS_DIR", type=Path, help="root of the dataset")
+    parser.add_argument(
+        "--participant-label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="participants to look at, with or without sub- (default: all)",
+    )
+    parser.add_argument(
+        "--fs-subjects-dir",
+        type=Path,
+        metavar="PATH",
+        help="FreeSurfer's subjects directory (default: where vxmprep looks for it)",
+    )
+    parser.add_argument(
+        "-d",
+        "--derivatives",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=PATH",
+        help="derivatives with segmentations, as for vxmprep",
+    )
+    parser.add_argument(
+        "-o",
+        "--output-dir",
+        type=Path,
+        metavar="PATH",
+        help="where results would go: is there room? (default: the dataset's disk)",
+    )
+    parser.add_argument(
+        "--nprocs",
+        type=positive,
+        default=available_processors(),
+        metavar="N",
+        help="processors that would be used (default: all)",
+    )
+    parser.add_argument("--headers-only", action="store_true", help="do not read voxels")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    for given in options.derivatives:
+        if not Path(given.partition("=")[2] or given).is_dir():
+            parser.error(f"--derivatives {given}: no such folder")
+    if options.fs_subjects_dir is not None and not options.fs_subjects_dir.is_dir():
+        parser.error(f"--fs-subjects-dir {options.fs_subjects_dir}: no such folder")
+    scans, findings = examine(options)
+    findings = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    counts = Counter(finding.level for finding in findings)
+    if options.json:
+        found = [asdict(finding) for finding in findings]
+        print(json.dumps({"scans": len(scans), "findings": found}, indent=2, ensure_ascii=False))
+    else:
+        for finding in findings:
+            print(f"{finding.level}: {finding.file}: {finding.what}")
+        said = ", ".join(
+            f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS
+        )
+        print(f"{len(scans)} T1w scans: {said}")
+    return 1 if counts["error"] else 0
+
+
+def examine(options: argparse.Namespace) -> tuple[list[Scan], list[Finding]]:
+    """Look at everything."""
+    from vxmprep.bids.dataset import choose_scans, find_scans
+    from vxmprep.bids.index import DatasetError
+
+    try:
+        scans = choose_scans(
+            find_scans(options.bids_dir),
+            participants=options.participant_label,
+            bids_dir=options.bids_dir,
+        )
+    except DatasetError as error:
+        return [], [_finding("error", options.bids_dir, error)]
+    segmentations = _segmentations(scans, options)
+    seen = list(_each_scan(scans, segmentations, options))
+    findings = [finding for _, _, some in seen for finding in some]
+    checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
+    findings += _sessions(scans)
+    findings += _twins(checkups)
+    findings += _mixed(checkups)
+    findings += _labels(scans, segmentations, options)
+    return scans, findings + list(_machine(len(scans), options))
+
+
+def _finding(level: str, file: Path | str, what: object) -> Finding:
+    """Make a finding of a message that may begin with the file's name."""
+    text = " ".join(str(what).split())
+    return Finding(level, str(file), text.removeprefix(f"{file}: "))
+
+
+def _segmentations(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
+    from vxmprep.bids.segmentations import find_segmentation
+
+    derivatives = [Path(given.partition("=")[2] or given) for given in options.derivatives]
+    found = {
+        scan.path: find_segmentation(
+            scan, freesurfer_dir=_freesurfer(options), derivatives=derivatives
+        )
+        for scan in scans
+    }
+    return {path: segmentation for path, segmentation in found.items() if segmentation}
+
+
+def _freesurfer(options: argparse.Namespace) -> Path | None:
+    from vxmprep.bids.segmentations import find_freesurfer_dir
+
+    out = options.output_dir or options.bids_dir
+    return find_freesurfer_dir(options.fs_subjects_dir, out, options.bids_dir)
+
+
+def _each_scan(
+    scans: Sequence[Scan], segmentations: dict[Path, Path], options: argparse.Namespace
+) -> Iterator[tuple[Scan, Checkup | None, list[Finding]]]:
+    """Look at one scan after the other."""
+    for number, scan in enumerate(scans, start=1):
+        if sys.stderr.isatty():
+            print(f"\r{number} of {len(scans)} scans", end="", file=sys.stderr, flush=True)
+        yield scan, *_scan(scan.path, segmentations.get(scan.path), options)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _scan(
+    path: Path, segmentation: Path | None, options: argparse.Namespace
+) -> tuple[Checkup | None, list[Finding]]:
+    from vxmprep.preparation.checkup import examine_header, examine_voxels
+    from vxmprep.spatial.headers import inspect
+    from vxmprep.spatial.images import ImageError
+
+    try:
+        inspect(path)
+        findings = [
+            _finding("error" if "opposite sides" in what else "warning", path, what)
+            for what in examine_header(path)
+        ]
+        if options.headers_only:
+            return None, findings
+        checkup = examine_voxels(path, segmentation)
+    except ImageError as error:
+        return None, [_finding("error", path, error)]
+    except MemoryError:
+        return None, [_finding("error", path, "does not fit into memory; crop it")]
+    if checkup.cut:
+        what = "brain" if checkup.stripped else "head"
+        text = (
+            f"the {what} runs out of the image ({', '.join(checkup.cut)}), which registers badly"
+        )
+        findings.append(_finding("warning", path, f"{text}; look at it, or --exclude it"))
+    if checkup.not_finite:
+        text = f"{checkup.not_finite} voxels are not finite and will count as 0"
+        findings.append(_finding("warning", path, text))
+    if checkup.segmentation:
+        findings.append(_finding("error", segmentation, checkup.segmentation))
+    return checkup, findings
+
+
+def _sessions(scans: Sequence[Scan]) -> list[Finding]:
+    """Tell where a session has several scans."""
+    groups: dict[tuple, list[Scan]] = {}
+    for scan in scans:
+        groups.setdefault((scan.participant, scan.session), []).append(scan)
+    return [
+        _finding(
+            "note",
+            ", ".join(scan.path.name for scan in group),
+            f"{len(group)} T1w of one session: each is registered and counts in the group; choose "
+            "with --bids-filter-file",
+        )
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def _twins(checkups: dict[Path, Checkup]) -> list[Finding]:
+    first: dict[str, Path] = {}
+    findings = []
+    for path, checkup in checkups.items():
+        other = first.setdefault(checkup.fingerprint, path)
+        if other is not path:
+            text = f"the same voxels as {other.name}: one scan under two names; remove one"
+            findings.append(_finding("error", path, text))
+    return findings
+
+
+def _mixed(checkups: dict[Path, Checkup]) -> list[Finding]:
+    stripped = [path for path, checkup in checkups.items() if checkup.stripped]
+    heads = [path for path, checkup in checkups.items() if not checkup.stripped]
+    if not (stripped and heads):
+        kind = "skull-stripped already" if stripped else "whole heads; deepbet will strip them"
+        return [_finding("note", "skull", f"all scans are {kind}")] if checkups else []
+    fewer, what = (stripped, "skull-stripped") if len(stripped) <= len(heads) else (heads, "not")
+    names = ", ".join(path.name for path in fewer[:5]) + (" ..." if len(fewer) > 5 else "")
+    text = (
+        f"{len(fewer)} of {len(checkups)} scans {'are' if what != 'not' else 'are not'} "
+        "skull-stripped, unlike the others: masks of different makers are a confound"
+    )
+    return [_finding("warning", names, text)]
+
+
+def _labels(
+    scans: Sequence[Scan], segmentations: dict[Path, Path], options: argparse.Namespace
+) -> list[Finding]:
+    lacking = [scan.path.name for scan in scans if scan.path not in segmentations]
+    if not lacking:
+        return []
+    folder = _freesurfer(options)
+    if not segmentations:
+        where = f"in {folder}" if folder else "(no FreeSurfer directory was found)"
+        text = f"no scan has labels {where}: no Dice will be measured; see --fs-subjects-dir, -d"
+        return [_finding("warning" if folder else "note", "labels", text)]
+    names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+    return [_finding("warning", names, "without labels: no Dice will be measured for these")]
+
+
+def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
+    """Tell what the machine has, against what the scans need."""
+    memory = available_memory_gb()
+    at_once = max(1, min(options.nprocs, int(memory / GB_PER_SCAN), scans))
+    if memory < GB_PER_SCAN:
+        text = f"{memory:.1f} GB, a registration takes {GB_PER_SCAN} GB and may be killed"
+        yield _finding("error", "memory", text)
+    hours = scans * SECONDS_PER_SCAN / at_once / 3600
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    text = f"about {time} for {scans} scans, {at_once} at once ({memory:.0f} GB of memory)"
+    yield _finding("note", "time", f"{text}, refinement alone; training comes on top")
+    yield _finding("note", "GPU", _gpu())
+    place = (options.output_dir or options.bids_dir).absolute()
+    while not place.exists():
+        place = place.parent
+    free, needed = shutil.disk_usage(place).free / 1e6, scans * MB_OF_OUTPUT
+    level = "error" if free < needed else "note"
+    text = f"{needed / 1000:.1f} GB of results, {free / 1000:.1f} GB are free"
+    yield _finding(level, f"disk of {place}", text)
+
+
+def _gpu() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none: registration does not need one; training does at 1 mm, less so at 2 mm"
+    name, memory = torch.cuda.get_device_name(0), torch.cuda.mem_get_info(0)[1] / 2**30
+    return f"{name}, {memory:.0f} GB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

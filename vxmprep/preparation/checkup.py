@@ -1,0 +1,165 @@
+"""What the header and the voxels of a scan tell before anything is done with it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+
+from vxmprep.preparation.brain import already_stripped, stripped_mask
+from vxmprep.preparation.segmentation import load_labels, misplaced
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.images import ImageError, like, load_scan, not_finite
+from vxmprep.spatial.opening import open_image
+
+THICKEST_MM = 2.5
+"""Side of a voxel; thicker slices blur the cortex, which is 2 to 4 mm thick."""
+
+MOST_ANISOTROPIC = 3.0
+FURTHEST_MM = 1.0
+"""Between the places that sform and qform give the corners of an image."""
+
+CUT_CM2 = {True: 4.0, False: 10.0}
+"""Area of tissue on a face of the image from which a brain (stripped) or the top of a head counts
+as cut off; a brain that just touches its box has less."""
+
+SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What was seen in a scan.
+
+    Attributes
+    ----------
+    stripped : bool
+        Whether it holds a brain only.
+    cut : tuple of str
+        Sides at which the brain (if stripped) or the head (its top) runs out of the image.
+    not_finite : int
+        Voxels that are NaN or infinite.
+    fingerprint : str
+        The same for images of the same voxels, however they are compressed or scaled.
+    segmentation : str or None
+        What is wrong with the segmentation, if one was given and something is.
+    """
+
+    stripped: bool
+    cut: tuple[str, ...]
+    not_finite: int
+    fingerprint: str
+    segmentation: str | None = None
+
+
+def examine_header(path: str | Path) -> list[str]:
+    """Say what is odd about a header that `vxmprep.spatial.headers.inspect` lets pass.
+
+    Parameters
+    ----------
+    path : path
+        The scan.
+
+    Returns
+    -------
+    list of str
+        One line each; empty if nothing is.
+
+    Raises
+    ------
+    ImageError
+        If it is no image.
+    """
+    image = open_image(path)
+    spacing = Grid.of(image).spacing
+    said = []
+    if spacing.max() > THICKEST_MM or spacing.max() / spacing.min() > MOST_ANISOTROPIC:
+        sizes = "x".join(f"{size:.3g}" for size in spacing)
+        said.append(f"voxels of {sizes} mm are coarse for a registration of the cortex")
+    said += _forms(image)
+    return said
+
+
+def _forms(image: nb.spatialimages.SpatialImage) -> list[str]:
+    """Compare the two places that a NIfTI header may give an image."""
+    if not isinstance(image, nb.Nifti1Pair):
+        return []
+    sform, qform = image.get_sform(coded=True)[0], image.get_qform(coded=True)[0]
+    if sform is None or qform is None:
+        return []
+    shape = image.shape[:3]
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in shape))).reshape(3, -1).T
+    apart = nb.affines.apply_affine(sform, corners) - nb.affines.apply_affine(qform, corners)
+    if np.sign(np.linalg.det(sform[:3, :3])) != np.sign(np.linalg.det(qform[:3, :3])):
+        return ["sform and qform put left and right on opposite sides; find out which is true"]
+    furthest = float(np.linalg.norm(apart, axis=1).max())
+    if furthest > FURTHEST_MM:
+        return [f"sform and qform place it {furthest:.1f} mm apart; sform is used"]
+    return []
+
+
+def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> Checkup:
+    """Look at a scan's voxels: stripped or not, cut off, and what identifies it.
+
+    Parameters
+    ----------
+    path : path
+        The scan.
+    segmentation : path, optional
+        FreeSurfer-numbered labels that should be this scan's.
+
+    Raises
+    ------
+    ImageError
+        If the scan cannot be read or registered.
+    """
+    scan = load_scan(path)
+    data = np.asarray(scan.dataobj)
+    stripped = already_stripped(scan)
+    areas = _areas_on_faces(data, Grid.of(scan), stripped=stripped)
+    sides = areas if stripped else {"top": areas["top"]}
+    cut = tuple(side for side, area in sides.items() if area > CUT_CM2[stripped])
+    wrong = None
+    if segmentation is not None:
+        # Without a mask of the brain, labels of another scan may still lie outside the head.
+        body = stripped_mask(scan) if stripped else _head(scan)
+        try:
+            wrong = misplaced(load_labels(segmentation), body)
+        except ImageError as error:
+            wrong = str(error)
+    return Checkup(stripped, cut, not_finite(scan), _fingerprint(data), wrong)
+
+
+def _head(scan: nb.Nifti1Image) -> nb.Nifti1Image:
+    from scipy.ndimage import binary_fill_holes
+
+    data = np.asarray(scan.dataobj)
+    return like(binary_fill_holes(data > _tissue(data)), scan)
+
+
+def _areas_on_faces(data: np.ndarray, grid: Grid, *, stripped: bool) -> dict[str, float]:
+    """Give the area of tissue on each face of the image, cm2, by its anatomical side."""
+    level = 0.0 if stripped else _tissue(data)
+    order = nb.io_orientation(grid.affine)
+    found = {}
+    for axis, (along, direction) in enumerate(order):
+        others = [size for other, size in enumerate(grid.spacing) if other != axis]
+        for end in (0, -1):
+            face = np.take(data, end, axis=axis)
+            side = SIDES[int(along)][int((end == 0) == (direction < 0))]
+            found[side] = float(np.count_nonzero(face > level) * np.prod(others) / 100)
+    return found
+
+
+def _tissue(data: np.ndarray) -> float:
+    """Give an intensity that tissue exceeds and air does not."""
+    return 0.25 * float(np.percentile(data[::3, ::3, ::3], 95))
+
+
+def _fingerprint(data: np.ndarray) -> str:
+    # From the lowest to the highest value, so that a scale factor does not matter.
+    low, high = float(data.min()), float(data.max())
+    coarse = np.rint((data - low) * (255 / (high - low))).astype(np.uint8)
+    return hashlib.sha256(repr(data.shape).encode() + coarse.tobytes()).hexdigest()
