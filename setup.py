@@ -27,6 +27,7 @@ REQUIREMENTS = [
     "pyyaml>=6.0",
     "rich>=13.0",
     "scipy>=1.11",
+    "surface-distance>=0.1",
     "templateflow>=24.2",
     "tensorboardX>=2.6",
     "tomli_w>=1.0",

@@ -97,8 +97,11 @@ def init_evaluation_wf(
         (inputnode, jacobian, [("forward", "transform"), ("atlas_mask", "mask_file")]),
         (inputnode, evaluate, [
             ("affine_summary", "affine_summary"), ("register_summary", "register_summary"),
-            ("flags", "scan_flags"),
+            ("flags", "scan_flags"), ("forward", "forward"), ("inverse", "inverse"),
+            ("atlas", "atlas"), ("atlas_mask", "atlas_mask"),
         ]),
+        (warp_t1w, evaluate, [("out_file", "warped")]),
+        (warp_mask, evaluate, [("out_file", "warped_mask")]),
         (jacobian, evaluate, [("summary_file", "jacobian_summary")]),
         (carry, evaluate, [
             ("full", "full_labels"), ("affine", "affine_labels"), ("flags", "flags"),

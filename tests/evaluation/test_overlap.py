@@ -125,6 +125,20 @@ def test_the_mean_over_no_structure_is_none():
     assert structures == 0
 
 
+def test_jaccard_is_that_of_scikit_learn(aseg):
+    score = pytest.importorskip("sklearn.metrics").jaccard_score
+    moved = np.roll(aseg, (2, -1, 1), axis=(0, 1, 2))
+    found = overlaps(aseg, moved)
+    expected = score(aseg.ravel(), moved.ravel(), labels=sorted(found), average=None)
+    np.testing.assert_allclose([found[k].jaccard for k in sorted(found)], expected, rtol=1e-9)
+
+
+def test_a_volume_difference_is_in_percent_of_the_fixed_one():
+    found = overlaps(np.array([[[5, 5, 5, 5, 6]]]), np.array([[[5, 5, 5, 0, 0]]]))
+    assert found[5].volume_difference == -25
+    assert np.isnan(found[6].volume_difference)
+
+
 def test_dice_agrees_with_monai(aseg):
     monai = pytest.importorskip("monai.metrics")
     torch = pytest.importorskip("torch")

@@ -27,7 +27,7 @@ def test_the_columns_are_those_that_are_documented(table):
     header = as_tsv(table[0]).splitlines()[0].split("\t")
     assert header == [
         "label", "name", "reference", "voxels_fixed", "voxels_moving", "dice_affine", "dice",
-        "hd95_mm",
+        "hd95_mm", "average_distance_mm", "jaccard", "volume_difference_percent",
     ]  # fmt: skip
 
 
@@ -53,8 +53,23 @@ def test_a_structure_absent_from_a_side_is_not_0_but_not_available(rows):
     assert (rows["10"]["voxels_fixed"], rows["10"]["voxels_moving"]) == ("0", "0")
 
 
-def test_distances_that_are_not_measured_are_not_available(rows):
-    assert {row["hd95_mm"] for row in rows.values()} == {"n/a"}
+def test_a_row_holds_distance_union_and_volume(rows):
+    row = rows["17"]
+    # One voxel of four in a row is missing.
+    assert 0 <= float(row["average_distance_mm"]) <= float(row["hd95_mm"]) <= 1
+    assert float(row["jaccard"]) == pytest.approx(3 / 4, abs=1e-4)
+    assert float(row["volume_difference_percent"]) == pytest.approx(-25)
+    assert {rows["10"][name] for name in ("hd95_mm", "jaccard")} == {"n/a"}
+
+
+def test_distances_are_in_millimetres():
+    slab = np.zeros((20, 9, 9), int)
+    slab[5:10] = 17
+    rows, summary = dice_table(
+        slab, slab, np.roll(slab, 2, 0), reference="atlas", spacing=(3, 1, 1)
+    )
+    assert float(rows[0]["hd95_mm"]) == pytest.approx(6)
+    assert summary["HD95Meanmm"] == pytest.approx(6)
 
 
 def test_the_summary_is_the_mean_and_counts_what_is_absent(table):

@@ -1,4 +1,4 @@
-"""The Jacobian determinant of a written transform."""
+"""How written transforms treat volumes: Jacobian determinant, folding, inverse."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import nibabel as nb
 import numpy as np
 
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.itk import field_member
+from vxmprep.spatial.itk import field_member, itk_frame
 from vxmprep.spatial.jacobian import jacobian_determinant as determinant_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+BORDER = 2
+"""Voxels that Learn2Reg leaves out at each face of the volume."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,18 @@ class Folding:
         Voxels of the mask.
     lowest, highest : float
         Extreme determinants inside the mask.
+    percentiles : tuple of float
+        Determinants at the percentiles of `PERCENTILES`.
+    sdlogj : float
+        Standard deviation of the logarithm of the positive determinants; NaN where none is.
     """
 
     folded: int
     voxels: int
     lowest: float
     highest: float
+    percentiles: tuple[float, ...]
+    sdlogj: float
 
     @property
     def percent(self) -> float:
@@ -60,13 +72,178 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
 
 
 def folding(determinant: np.ndarray, mask: np.ndarray) -> Folding:
-    """Count the voxels of a mask at which the map folds."""
+    """Count the voxels of a mask at which the map folds, and describe the rest."""
     inside = determinant[mask]
     if not inside.size:
         raise ValueError("folding: the mask is empty")
+    positive = inside[inside > 0].astype(np.float64)
     return Folding(
         int(np.count_nonzero(inside <= 0)),
         int(inside.size),
         float(inside.min()),
         float(inside.max()),
+        tuple(float(value) for value in np.percentile(inside, PERCENTILES)),
+        float(np.log(positive).std()) if positive.size else float("nan"),
     )
+
+
+def learn2reg_sdlogj(determinant: np.ndarray) -> float:
+    """Measure smoothness as the challenge Learn2Reg does.
+
+    Parameters
+    ----------
+    determinant : (X, Y, Z) array
+        Of the whole volume, background too.
+
+    Returns
+    -------
+    float
+        Standard deviation of log(clip(determinant + 3, 1e-9, 1e9)) without the two outermost
+        voxels at each face. The 3 makes folds harmless: not to be compared with `Folding.sdlogj`.
+
+    References
+    ----------
+    Hering et al., Learn2Reg: comprehensive multi-task medical image registration challenge, IEEE
+    TMI 42(3) (2023), and its evaluation code.
+    """
+    inner = determinant[(slice(BORDER, -BORDER),) * 3].astype(np.float64)
+    return float(np.log(np.clip(inner + 3, 1e-9, 1e9)).std())
+
+
+def displacement_in_voxels(transform: sitk.Transform, grid: Grid) -> np.ndarray:
+    """Give a transform's deformable part at the voxels of a grid.
+
+    Returns
+    -------
+    (3, X, Y, Z) float32 array
+        Displacement along the grid's axes in its voxels.
+    """
+    import SimpleITK as sitk
+
+    field = sitk.GetArrayFromImage(_field_along_axes(transform, grid)) / grid.spacing
+    return np.ascontiguousarray(field.transpose(3, 2, 1, 0), dtype=np.float32)
+
+
+def non_diffeomorphic_volume(displacement: np.ndarray, mask: np.ndarray) -> float:
+    """Measure the volume of what a field turns inside out, between voxels too.
+
+    The cubes between voxels are divided into five tetrahedra, in two ways; a map that is linear
+    inside each is digitally diffeomorphic if it keeps the orientation of all of them.
+
+    Parameters
+    ----------
+    displacement : (3, X, Y, Z) array
+        Voxels.
+    mask : (X, Y, Z) bool array
+        Voxels whose tetrahedra count; not those at the border of the grid.
+
+    Returns
+    -------
+    float
+        Volume of the reversed tetrahedra in voxels, the mean of both divisions; 0 for a map
+        without any.
+
+    References
+    ----------
+    Liu et al., On finite difference Jacobian computation in deformable image registration,
+    International Journal of Computer Vision 132 (2024), arXiv 2212.06060.
+    """
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1, 1:-1] = mask[1:-1, 1:-1, 1:-1]
+    if not inner.any():
+        return 0.0
+    places = np.argwhere(inner)
+    low, high = places.min(axis=0), places.max(axis=0) + 1
+    inner = inner[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+
+    def edge(step: tuple[int, int, int]) -> np.ndarray:
+        ends = [
+            displacement[:, *(slice(a + s, b + s) for a, b, s in zip(low, high, by, strict=True))]
+            for by in (step, (0, 0, 0))
+        ]
+        return ends[0] - ends[1] + np.array(step, np.float32)[:, None, None, None]
+
+    reversed_volume = 0.0
+    for steps in _tetrahedra():
+        sign = np.sign(np.linalg.det(np.array(steps)))
+        a, b, c = (edge(step) for step in steps)
+        six_volumes = sign * (
+            a[0] * (b[1] * c[2] - b[2] * c[1])
+            - a[1] * (b[0] * c[2] - b[2] * c[0])
+            + a[2] * (b[0] * c[1] - b[1] * c[0])
+        )
+        reversed_volume -= float(six_volumes[inner & (six_volumes < 0)].sum(dtype=np.float64)) / 6
+    return reversed_volume / 2
+
+
+def inverse_consistency(
+    forward: sitk.Transform, inverse: sitk.Transform, mask: nb.spatialimages.SpatialImage
+) -> tuple[float, float, float]:
+    """Measure what is left of a point that goes to the scan and back, with the maps as written.
+
+    Parameters
+    ----------
+    forward, inverse : SimpleITK.Transform
+        Atlas points to scan points, and back.
+    mask : image
+        Brain mask of the atlas; every second voxel along each axis is tried.
+
+    Returns
+    -------
+    tuple of float
+        Mean, 99th percentile and largest distance in mm.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+    """
+    import SimpleITK as sitk
+
+    inside = np.asanyarray(mask.dataobj)[::2, ::2, ::2] > 0
+    if not inside.any():
+        raise ValueError("inverse_consistency: the mask is empty")
+    coarse = Grid(inside.shape, Grid.of(mask).affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    # The last member acts first.
+    left = sitk.GetArrayFromImage(_sampled(sitk.CompositeTransform([inverse, forward]), coarse))
+    far = np.linalg.norm(left.transpose(2, 1, 0, 3)[inside], axis=-1)
+    return float(far.mean()), float(np.percentile(far, 99)), float(far.max())
+
+
+def _tetrahedra() -> list[tuple[tuple[int, int, int], ...]]:
+    """Give the three edges that leave a voxel of each of its ten tetrahedra."""
+    corners = [
+        ((x, 0, 0), (0, y, 0), (0, 0, z)) for x in (1, -1) for y in (1, -1) for z in (1, -1)
+    ]
+    middles = [((s, s, 0), (s, 0, s), (0, s, s)) for s in (1, -1)]
+    return [*corners, *middles]
+
+
+def _sampled(transform: sitk.Transform, grid: Grid) -> sitk.Image:
+    """Give the displacement of a transform at the voxels of a grid, LPS mm."""
+    import SimpleITK as sitk
+
+    direction, spacing, origin = itk_frame(grid)
+    return sitk.TransformToDisplacementField(
+        transform,
+        sitk.sitkVectorFloat64,
+        [int(n) for n in grid.shape],
+        origin.tolist(),
+        spacing.tolist(),
+        direction.ravel().tolist(),
+    )
+
+
+def _field_along_axes(transform: sitk.Transform, grid: Grid) -> sitk.Image:
+    """Give the deformable part of a transform on a grid, mm along the grid's axes.
+
+    ITK's filter differentiates along the array's axes but leaves the vectors in the world's:
+    turned into the array's frame, they agree for any orientation of the grid.
+    """
+    import SimpleITK as sitk
+
+    direction, spacing, _ = itk_frame(grid)
+    field = sitk.GetArrayFromImage(_sampled(field_member(transform), grid)) @ direction
+    along_axes = sitk.GetImageFromArray(field, isVector=True)
+    along_axes.SetSpacing(spacing.tolist())
+    return along_axes

@@ -26,6 +26,21 @@ class Overlap:
     voxels_moving: int
     dice: float
 
+    @property
+    def jaccard(self) -> float:
+        """Share of the union that is common, |A and B| / |A or B|; NaN where Dice is."""
+        return self.dice / (2 - self.dice)
+
+    @property
+    def volume_difference(self) -> float:
+        """Volume of the moving structure less the fixed one's, in percent of the fixed one's.
+
+        NaN where either side lacks it.
+        """
+        if not (self.voxels_fixed and self.voxels_moving):
+            return float("nan")
+        return 100 * (self.voxels_moving - self.voxels_fixed) / self.voxels_fixed
+
 
 def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     """Give the overlap of every structure that either of two label maps holds.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
-from vxmprep.evaluation.folding import Folding
+from vxmprep.evaluation.folding import PERCENTILES, Folding
 from vxmprep.evaluation.labels import VXM30, name_of, without_parcels
 from vxmprep.evaluation.overlap import mean_dice, overlaps
+from vxmprep.evaluation.similarity import local_correlation, mutual_information
+from vxmprep.evaluation.surface import surface_distances
 
 COLUMNS = (
     "label",
@@ -17,11 +21,19 @@ COLUMNS = (
     "dice_affine",
     "dice",
     "hd95_mm",
+    "average_distance_mm",
+    "jaccard",
+    "volume_difference_percent",
 )
 
 
 def dice_table(
-    fixed: np.ndarray, affine: np.ndarray, full: np.ndarray, *, reference: str
+    fixed: np.ndarray,
+    affine: np.ndarray,
+    full: np.ndarray,
+    *,
+    reference: str,
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> tuple[list[dict], dict]:
     """Compare a scan's segmentation in atlas space with the atlas's labels.
 
@@ -32,6 +44,8 @@ def dice_table(
         cortical parcels count as cortex.
     reference : str
         Where the fixed labels come from.
+    spacing : sequence of float
+        Voxel size along each axis, mm.
 
     Returns
     -------
@@ -41,10 +55,11 @@ def dice_table(
     """
     fixed, affine, full = (without_parcels(labels) for labels in (fixed, affine, full))
     by_affine, by_all = overlaps(fixed, affine), overlaps(fixed, full)
+    distances = surface_distances(fixed, full, spacing)
     rows = []
     for label in sorted(by_affine.keys() | by_all.keys()):
         found, before = by_all.get(label), by_affine.get(label)
-        counts = found or before
+        counts, far = found or before, distances.get(label)
         rows.append(
             {
                 "label": label,
@@ -54,7 +69,12 @@ def dice_table(
                 "voxels_moving": found.voxels_moving if found else 0,
                 "dice_affine": number(before.dice if before else float("nan")),
                 "dice": number(found.dice if found else float("nan")),
-                "hd95_mm": "n/a",
+                "hd95_mm": number(far.hd95 if far else float("nan")),
+                "average_distance_mm": number(far.average if far else float("nan")),
+                "jaccard": number(found.jaccard if found else float("nan")),
+                "volume_difference_percent": number(
+                    found.volume_difference if found else float("nan")
+                ),
             }
         )
     # Both means are over the same structures: those that neither side of either pair lacks.
@@ -69,19 +89,69 @@ def dice_table(
         "StructuresAbsent": len(VXM30) - structures,
         "DiceMeanAffine": rounded(mean_affine),
         "DiceMean": rounded(mean_all),
+        "JaccardMean": rounded(_mean(by_all[k].jaccard for k in common)),
+        "HD95Meanmm": rounded(_mean(distances[k].hd95 for k in common)),
+        "AverageDistanceMeanmm": rounded(_mean(distances[k].average for k in common)),
+        "VolumeDifferenceMeanPercent": rounded(
+            _mean(abs(by_all[k].volume_difference) for k in common)
+        ),
     }
     return rows, summary
 
 
-def folding_summary(found: Folding) -> dict:
-    """Give the folding for the metrics, with its denominator."""
-    return {
+def folding_summary(
+    found: Folding, *, learn2reg: float | None = None, reversed_volume: float | None = None
+) -> dict:
+    """Give the folding for the metrics, with its denominator.
+
+    Parameters
+    ----------
+    found : Folding
+        Of the voxels of the mask.
+    learn2reg : float, optional
+        What `vxmprep.evaluation.folding.learn2reg_sdlogj` gives.
+    reversed_volume : float, optional
+        What `vxmprep.evaluation.folding.non_diffeomorphic_volume` gives, voxels.
+    """
+    summary = {
         "FoldedVoxels": found.folded,
         "MaskVoxels": found.voxels,
         "FoldedPercent": round(found.percent, 6),
         "JacobianMin": round(found.lowest, 4),
         "JacobianMax": round(found.highest, 4),
+        "JacobianPercentiles": {
+            str(share): round(value, 4)
+            for share, value in zip(PERCENTILES, found.percentiles, strict=True)
+        },
+        "SDlogJ": rounded(found.sdlogj),
     }
+    if learn2reg is not None:
+        summary["SDlogJLearn2Reg"] = rounded(learn2reg)
+    if reversed_volume is not None:
+        summary["NonDiffeomorphicVoxels"] = round(reversed_volume, 4)
+        summary["NonDiffeomorphicPercent"] = round(100 * reversed_volume / found.voxels, 6)
+    return summary
+
+
+def similarity_summary(fixed: np.ndarray, moving: np.ndarray, mask: np.ndarray) -> dict:
+    """Say how alike the atlas and the warped scan are inside the atlas's mask.
+
+    Parameters
+    ----------
+    fixed, moving : (X, Y, Z) arrays
+        Skull-stripped atlas and scan on the atlas's grid.
+    mask : (X, Y, Z) bool array
+        The atlas's brain.
+    """
+    return {
+        "LocalCorrelation": rounded(local_correlation(fixed, moving, mask)),
+        "MutualInformation": rounded(mutual_information(fixed, moving, mask)),
+    }
+
+
+def inverse_summary(mean: float, p99: float, largest: float) -> dict:
+    """Give the distances of `vxmprep.evaluation.folding.inverse_consistency` for the metrics."""
+    return {"Meanmm": rounded(mean), "P99mm": rounded(p99), "Maxmm": rounded(largest)}
 
 
 def as_tsv(rows: list[dict]) -> str:
@@ -118,3 +188,8 @@ def gather(sections: dict[str, dict], overlap: dict, flags: list[str]) -> dict:
         for name, section in sections.items()
     }
     return {"Flags": flags, **plain, "Overlap": overlap}
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return float(np.mean(found)) if found else float("nan")

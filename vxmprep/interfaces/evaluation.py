@@ -20,7 +20,7 @@ class _JacobianMapInputSpec(BaseInterfaceInputSpec):
 
 class _JacobianMapOutputSpec(TraitedSpec):
     out_file = File(desc="determinant on the atlas's grid, mm to mm, 0 outside the mask")
-    summary_file = File(desc="JSON: folding with its denominator")
+    summary_file = File(desc="JSON: folding with its denominator, and smoothness")
 
 
 class JacobianMap(SimpleInterface):
@@ -43,7 +43,13 @@ class JacobianMap(SimpleInterface):
     def _run_interface(self, runtime):
         import numpy as np
 
-        from vxmprep.evaluation.folding import folding, jacobian_determinant
+        from vxmprep.evaluation.folding import (
+            displacement_in_voxels,
+            folding,
+            jacobian_determinant,
+            learn2reg_sdlogj,
+            non_diffeomorphic_volume,
+        )
         from vxmprep.evaluation.report import folding_summary
         from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import like, load, save
@@ -51,10 +57,16 @@ class JacobianMap(SimpleInterface):
 
         mask = load(self.inputs.mask_file)
         inside = np.asarray(mask.dataobj) > 0
-        determinant = jacobian_determinant(read_transform(self.inputs.transform), Grid.of(mask))
-        values = np.asarray(determinant.dataobj)
+        transform, grid = read_transform(self.inputs.transform), Grid.of(mask)
+        values = np.asarray(jacobian_determinant(transform, grid).dataobj)
+        reversed_volume = non_diffeomorphic_volume(displacement_in_voxels(transform, grid), inside)
+        found = folding_summary(
+            folding(values, inside),
+            learn2reg=learn2reg_sdlogj(values),
+            reversed_volume=reversed_volume,
+        )
         summary = Path(runtime.cwd) / "folding.json"
-        summary.write_text(json.dumps(folding_summary(folding(values, inside))), encoding="utf-8")
+        summary.write_text(json.dumps(found), encoding="utf-8")
         self._results["summary_file"] = str(summary)
         shown = like(np.where(inside, values, 0).astype(np.float32), mask)
         self._results["out_file"] = str(save(shown, Path(runtime.cwd) / "jacobian.nii"))
@@ -69,6 +81,12 @@ class _EvaluateRegistrationInputSpec(BaseInterfaceInputSpec):
     affine_summary = File(exists=True, desc="JSON of the affine's measures, or its sidecar")
     register_summary = File(exists=True, desc="JSON of the maps' measures, or their sidecar")
     jacobian_summary = File(exists=True, desc="JSON of the folding")
+    forward = File(exists=True, desc="ITK composite, atlas to scan, as written")
+    inverse = File(exists=True, desc="ITK composite, scan to atlas, as written")
+    atlas = File(exists=True, desc="skull-stripped atlas on its own grid")
+    atlas_mask = File(exists=True, desc="its brain mask")
+    warped = File(exists=True, desc="the scan on the atlas's grid, whole transform")
+    warped_mask = File(exists=True, desc="its brain mask there")
     scan_flags = traits.List(traits.Str, desc="what is doubtful about the scan itself")
     flags = traits.List(traits.Str, desc="what is doubtful beyond the summaries' own flags")
 
@@ -98,19 +116,22 @@ class EvaluateRegistration(SimpleInterface):
         import numpy as np
 
         from vxmprep.evaluation.report import as_tsv, dice_table, gather
+        from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import load
 
         names = ("atlas_labels", "affine_labels", "full_labels")
         rows, overlap = [], {}
         if all(isdefined(getattr(self.inputs, name)) for name in names):
             maps = [np.asarray(load(getattr(self.inputs, n), np.int32).dataobj) for n in names]
-            rows, overlap = dice_table(*maps, reference=self.inputs.reference)
+            spacing = Grid.of(load(self.inputs.atlas_labels, np.int32)).spacing
+            rows, overlap = dice_table(*maps, reference=self.inputs.reference, spacing=spacing)
         given = {
             "Affine": self.inputs.affine_summary,
             "Deformable": self.inputs.register_summary,
             "Folding": self.inputs.jacobian_summary,
         }
         sections = {name: _measures(path) for name, path in given.items() if isdefined(path)}
+        sections |= self._inverse() | self._similarity()
         flags = [*(self.inputs.scan_flags or []), *(self.inputs.flags or [])]
         metrics = gather(sections, overlap, flags)
         outputs = {"dice_file": as_tsv(rows), "metrics_file": json.dumps(metrics, indent=2) + "\n"}
@@ -119,6 +140,35 @@ class EvaluateRegistration(SimpleInterface):
             path.write_text(text, encoding="utf-8")
             self._results[name] = str(path)
         return runtime
+
+    def _inverse(self) -> dict[str, dict]:
+        """Follow points of the atlas to the scan and back."""
+        from vxmprep.evaluation.folding import inverse_consistency
+        from vxmprep.evaluation.report import inverse_summary
+        from vxmprep.spatial.images import load
+        from vxmprep.spatial.itk import read_transform
+
+        names = ("forward", "inverse", "atlas_mask")
+        if not all(isdefined(getattr(self.inputs, name)) for name in names):
+            return {}
+        maps = (read_transform(path) for path in (self.inputs.forward, self.inputs.inverse))
+        found = inverse_consistency(*maps, load(self.inputs.atlas_mask))
+        return {"InverseConsistency": inverse_summary(*found)}
+
+    def _similarity(self) -> dict[str, dict]:
+        """Compare the warped scan with the atlas."""
+        import numpy as np
+
+        from vxmprep.evaluation.report import similarity_summary
+        from vxmprep.spatial.images import load
+
+        names = ("atlas", "atlas_mask", "warped", "warped_mask")
+        if not all(isdefined(getattr(self.inputs, name)) for name in names):
+            return {}
+        atlas, mask, scan, own = (
+            np.asarray(load(getattr(self.inputs, name)).dataobj) for name in names
+        )
+        return {"Similarity": similarity_summary(atlas, np.where(own > 0, scan, 0), mask > 0)}
 
 
 def _measures(path: str) -> dict:

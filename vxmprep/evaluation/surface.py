@@ -1,0 +1,162 @@
+"""Distances between the surfaces of a structure in two label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+FULL = 255
+"""The code of a corner whose eight voxels all belong to the structure."""
+
+
+@dataclass(frozen=True)
+class SurfaceDistance:
+    """How far apart the surfaces of one structure are.
+
+    Attributes
+    ----------
+    hd95 : float
+        Robust Hausdorff distance, mm: the larger of the two 95th percentiles, by area.
+    average : float
+        Average symmetric surface distance, mm, by area.
+    """
+
+    hd95: float
+    average: float
+
+
+def surface_distances(
+    fixed: np.ndarray,
+    moving: np.ndarray,
+    spacing: Sequence[float],
+    labels: Sequence[int] | None = None,
+) -> dict[int, SurfaceDistance]:
+    """Measure the surface distances of the structures that both of two label maps hold.
+
+    Every structure is looked at in the box that holds it in both maps.
+
+    Parameters
+    ----------
+    fixed, moving : (X, Y, Z) integer arrays
+        Label maps on one grid; 0 is background.
+    spacing : sequence of float
+        Voxel size along each axis, mm.
+    labels : sequence of int, optional
+        Structures wanted; all by default.
+
+    Returns
+    -------
+    dict
+        Distances by label, ascending.
+
+    Raises
+    ------
+    ValueError
+        If the grids differ.
+
+    References
+    ----------
+    Nikolov et al., Deep learning to achieve clinically applicable segmentation of head and neck
+    anatomy for radiotherapy, arXiv 1809.04430: surfaces run through the corners between voxels,
+    and each of their elements counts by its area. The areas are those of the package
+    ``surface-distance``.
+    """
+    if fixed.shape != moving.shape:
+        raise ValueError(f"surface_distances: grids differ, {fixed.shape} and {moving.shape}")
+    there, here = boxes(fixed), boxes(moving)
+    wanted = set(there) & set(here)
+    found = {}
+    for label in sorted(wanted if labels is None else wanted & {int(k) for k in labels}):
+        window = _union(there[label], here[label])
+        found[label] = distance(fixed[window] == label, moving[window] == label, spacing)
+    return found
+
+
+def distance(fixed: np.ndarray, moving: np.ndarray, spacing: Sequence[float]) -> SurfaceDistance:
+    """Measure the distance between the surfaces of two masks, neither of them empty.
+
+    Parameters
+    ----------
+    fixed, moving : (X, Y, Z) bool arrays
+        Masks on one grid.
+    spacing : sequence of float
+        Voxel size along each axis, mm.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    sizes = tuple(float(size) for size in spacing)
+    codes = [_corners(mask) for mask in (fixed, moving)]
+    surfaces = [(code != 0) & (code != FULL) for code in codes]
+    areas = [_areas(sizes)[code[on]] for code, on in zip(codes, surfaces, strict=True)]
+    to_moving, to_fixed = (
+        distance_transform_edt(~other, sampling=sizes)[own]
+        for own, other in (surfaces, surfaces[::-1])
+    )
+    both = ((to_moving, areas[0]), (to_fixed, areas[1]))
+    total = sum(float((far * area).sum()) for far, area in both)
+    return SurfaceDistance(
+        max(_percentile(far, area, 0.95) for far, area in both),
+        total / float(areas[0].sum() + areas[1].sum()),
+    )
+
+
+def boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """Give the box of each structure of a label map by its label."""
+    from scipy.ndimage import find_objects
+
+    values = present(labels)
+    # Ids may be large: looked up by their rank.
+    rank = np.zeros(int(values.max(initial=0)) + 1, np.int32)
+    rank[values] = np.arange(1, len(values) + 1)
+    found = find_objects(rank[np.maximum(labels, 0)], max_label=len(values))
+    return {int(label): box for label, box in zip(values, found, strict=True)}
+
+
+def present(labels: np.ndarray) -> np.ndarray:
+    """Give the labels above 0 that a map holds, ascending."""
+    if not labels.size or labels.max() <= 0:
+        return np.zeros(0, np.int64)
+    counts = np.bincount(np.maximum(labels, 0).ravel())
+    counts[0] = 0
+    return np.flatnonzero(counts)
+
+
+def _union(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ...]:
+    return tuple(
+        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _neighbours() -> Iterator[tuple[int, int, int]]:
+    yield from np.ndindex(2, 2, 2)
+
+
+def _corners(mask: np.ndarray) -> np.ndarray:
+    """Say of every corner between voxels which of the eight around it belong to a mask."""
+    from surface_distance.lookup_tables import ENCODE_NEIGHBOURHOOD_3D_KERNEL as weights
+
+    padded = np.pad(mask, 1).astype(np.uint8)
+    shape = tuple(n + 1 for n in mask.shape)
+    code = np.zeros(shape, np.uint8)
+    for offset in _neighbours():
+        window = tuple(slice(o, o + n) for o, n in zip(offset, shape, strict=True))
+        code += np.uint8(weights[offset]) * padded[window]
+    return code
+
+
+@cache
+def _areas(spacing: tuple[float, ...]) -> np.ndarray:
+    """Give the area of the surface in a corner by its code, mm^2."""
+    from surface_distance.lookup_tables import create_table_neighbour_code_to_surface_area
+
+    return create_table_neighbour_code_to_surface_area(spacing)
+
+
+def _percentile(distances: np.ndarray, areas: np.ndarray, share: float) -> float:
+    order = np.argsort(distances, kind="stable")
+    below = np.cumsum(areas[order]) / areas.sum()
+    place = min(int(np.searchsorted(below, share)), len(order) - 1)
+    return float(distances[order][place])
