@@ -70,7 +70,7 @@ def surface_distances(
     wanted = set(there) & set(here)
     found = {}
     for label in sorted(wanted if labels is None else wanted & {int(k) for k in labels}):
-        window = _union(there[label], here[label])
+        window = union(there[label], here[label])
         found[label] = distance(fixed[window] == label, moving[window] == label, spacing)
     return found
 
@@ -124,7 +124,8 @@ def present(labels: np.ndarray) -> np.ndarray:
     return np.flatnonzero(counts)
 
 
-def _union(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ...]:
+def union(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ...]:
+    """Give the smallest box that holds two."""
     return tuple(
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     )
