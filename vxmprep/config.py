@@ -15,7 +15,10 @@ DEFAULT_ITERATIONS = 100
 Those beyond them run with a field of 1 mm, see `vxmprep.registration.register`.
 """
 
-LEVELS = ("prepare", "train", "participant")
+LEVELS = ("prepare", "train", "participant", "group")
+
+LABEL_SETS = ("vxm30", "all", "common")
+"""Structures of the group tables by name; a file of ids is another choice."""
 
 SKULL_STRIP = ("auto", "deepbet", "freesurfer", "derivatives", "synthstrip", "bet", "none")
 AFFINE = ("greedy", "ants", "flirt", "none")
@@ -78,6 +81,8 @@ class Settings:
     split: Path | None = None
     resume: bool = True
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    labels: str = "vxm30"
+    compare: Path | None = None
     verbose: int = 0
 
     @property

@@ -277,7 +277,9 @@ def test_a_value_out_of_its_range_is_refused_in_the_last_line(options, words, re
 
 def test_an_unknown_level_is_refused(bids_dir, tmp_path, capsys):
     said = said_about([str(bids_dir), str(tmp_path / "out"), "everything"], capsys)
-    assert said == ("vxmprep: everything: no such level; levels are prepare, train, participant\n")
+    assert said == (
+        "vxmprep: everything: no such level; levels are prepare, train, participant, group\n"
+    )
 
 
 def test_a_word_in_place_of_a_number_is_refused_in_the_users_terms(refused):

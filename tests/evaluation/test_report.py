@@ -111,7 +111,9 @@ def test_numbers_of_json(value, expected):
 
 def test_flags_of_all_sections_come_to_the_top():
     sections = {"Affine": {"Similarity": 0.2, "Flags": ["poor"]}, "Folding": {"FoldedVoxels": 0}}
-    assert gather(sections, {"DiceMean": 0.8}, ["refused"]) == {
+    found = gather(sections, {"DiceMean": 0.8}, ["refused"])
+    assert found.pop("Quality")["Verdict"] == "fail"
+    assert found == {
         "Flags": ["poor", "refused"],
         "Affine": {"Similarity": 0.2},
         "Folding": {"FoldedVoxels": 0},

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from vxmprep.bids.dataset import Scan
 from vxmprep.bids.index import DatasetError
 
 SITE = ("site", "site_id")
@@ -52,7 +51,7 @@ def read_licence(bids_dir: Path) -> str | None:
     return licence if isinstance(licence, str) and licence.strip() else None
 
 
-def read_exclusions(path: Path, scans: Iterable[Scan]) -> dict[str, str]:
+def read_exclusions(path: Path, stems: Iterable[str]) -> dict[str, str]:
     """Read which scans a file leaves out.
 
     Parameters
@@ -61,8 +60,8 @@ def read_exclusions(path: Path, scans: Iterable[Scan]) -> dict[str, str]:
         Text with the name of a participant, session or scan at the beginning of each line, as
         ``sub-01``, ``01``, ``sub-01_ses-1`` or ``sub-01_ses-1_run-2_T1w``; what follows a blank
         or ``#`` says why.
-    scans : iterable of Scan
-        All scans of the dataset.
+    stems : iterable of str
+        All scans of the dataset, as ``sub-01_ses-1``.
 
     Returns
     -------
@@ -79,7 +78,7 @@ def read_exclusions(path: Path, scans: Iterable[Scan]) -> dict[str, str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise DatasetError(f"--exclude {path}: cannot be read ({reason})") from error
-    stems = [scan.stem for scan in scans]
+    stems = list(stems)
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         word, _, why = line.strip().replace("\t", " ").partition(" ")

@@ -14,6 +14,7 @@ from vxmprep.config import (
     AFFINE,
     DEFAULT_ATLAS,
     DEFAULT_ITERATIONS,
+    LABEL_SETS,
     LEVELS,
     PRECISION,
     SKULL_STRIP,
@@ -35,10 +36,13 @@ levels:
                 OUTPUT_DIR/models; a training that was stopped or killed goes on
   participant   prepare what is not prepared yet, register and evaluate every scan, after train
                 with the network just trained
+  group         tables and a page (group.html) of all scans in OUTPUT_DIR, each with a verdict:
+                pass, warn or fail; needs OUTPUT_DIR only
 
 examples:
   vxmprep /data/study /data/study-vxmprep participant --nprocs 8
   vxmprep /data/study /data/study-vxmprep train participant --voxel-size 2 --model-name study
+  vxmprep /data/study /data/study-vxmprep group --labels common
 
 exit codes:
   0  all scans are done
@@ -84,6 +88,7 @@ def build_parser(kind: type[Parser] = Parser) -> Parser:
     _add_selection(parser.add_argument_group("which scans, and what is there already"))
     _add_method(parser.add_argument_group("how they are registered"))
     _add_training(parser.add_argument_group("how a network is trained (train)"))
+    _add_group(parser.add_argument_group("how the cohort is judged (group)"))
     _add_machine(parser.add_argument_group("the machine"))
     _add_saying(parser.add_argument_group("what is said and written"))
     return parser
@@ -143,8 +148,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--exclude",
         type=Path,
         metavar="FILE",
-        help="scans that no network is trained on: a participant, session or scan on each line, "
-        "as sub-01, sub-01_ses-1 or sub-01_ses-1_run-2",
+        help="scans that no network is trained on and that the group is made without: a "
+        "participant, session or scan on each line, as sub-01, sub-01_ses-1 or sub-01_ses-1_run-2",
     )
     group.add_argument(
         "--force",
@@ -318,6 +323,22 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         dest="resume",
         action="store_false",
         help="refuse a name under which a training was begun",
+    )
+
+
+def _add_group(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--labels",
+        metavar="|".join((*LABEL_SETS, "FILE")),
+        help="structures of the tables: the paper's 30; all; those of at least 100 voxels in "
+        "every scan; or a text file of FreeSurfer ids (default: vxm30)",
+    )
+    group.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OTHER_OUTPUT",
+        help="the output of another run of the same participants, on which group was run too: "
+        "compares Dice structure by structure, paired over participants",
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vxmprep.cli.options import USAGE, Parser, build_parser
-from vxmprep.config import LEVELS, PROGRAMS, SHARED, Settings
+from vxmprep.config import LABEL_SETS, LEVELS, PROGRAMS, SHARED, Settings
 from vxmprep.resources import available_processors
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.settings import TrainingSettings
@@ -20,7 +20,7 @@ TRAINING = tuple(item.name for item in fields(TrainingSettings) if item.name not
 POSITIONALS = ("bids_dir", "output_dir", "levels")
 PATHS = (
     "bids_dir", "output_dir", "work_dir", "fs_subjects_dir", "bids_filter_file",
-    "bids_database_dir", "use_plugin", "atlas_labels", "exclude", "split",
+    "bids_database_dir", "use_plugin", "atlas_labels", "exclude", "split", "compare",
 )  # fmt: skip
 
 
@@ -146,6 +146,8 @@ def _settings(given: dict) -> Settings:
             values[option] = values[option].absolute()
     values["derivatives"] = tuple(path.absolute() for path in values["derivatives"])
     values["model"] = _model(values["model"], values["output_dir"])
+    if values["labels"] not in LABEL_SETS and Path(values["labels"]).is_file():
+        values["labels"] = str(Path(values["labels"]).absolute())
     if Path(values["atlas"]).is_file():
         values["atlas"] = str(Path(values["atlas"]).absolute())
     settings = Settings(**values)
@@ -185,7 +187,10 @@ def _problem(settings: Settings) -> str | None:
 def _bad_folder(settings: Settings) -> str | None:
     bids_dir, output_dir = settings.bids_dir.resolve(), settings.output_dir.resolve()
     work_dir = settings.work_dir.resolve()
-    if not bids_dir.is_dir():
+    if settings.levels == ("group",):
+        if not output_dir.is_dir():
+            return f"{settings.output_dir}: no such folder; give the output of an earlier run"
+    elif not bids_dir.is_dir():
         return f"{settings.bids_dir}: no such folder; give the root of a BIDS dataset"
     if output_dir == bids_dir:
         return f"{output_dir}: the output cannot be the dataset itself; give another folder"
@@ -214,6 +219,10 @@ def _absent_file(settings: Settings) -> str | None:
             return f"--derivatives {path}: no such folder"
     if settings.model is not None and not settings.model.is_file():
         return f"--model {settings.model}: no such file, nor a network in OUTPUT_DIR/models"
+    if settings.compare is not None and not settings.compare.is_dir():
+        return f"--compare {settings.compare}: no such folder"
+    if settings.labels not in LABEL_SETS and not Path(settings.labels).is_file():
+        return f"--labels {settings.labels}: neither {', '.join(LABEL_SETS)} nor a file"
     for name in ("exclude", "split"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():

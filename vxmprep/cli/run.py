@@ -68,9 +68,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(settings: Settings) -> int:
     from vxmprep.cli.plan import make_plan
 
-    if settings.boilerplate_only:
-        print(write_boilerplate(make_plan(settings)))
+    scans = tuple(level for level in settings.levels if level != "group")
+    if settings.boilerplate_only and scans:
+        print(write_boilerplate(make_plan(replace(settings, levels=scans))))
         return 0
+    code = _scans(replace(settings, levels=scans)) if scans else 0
+    if "group" not in settings.levels or (code and settings.stop_on_first_crash):
+        return code
+    from vxmprep.cli.group import group
+
+    with run_folder(settings.work_dir) as work:
+        group(settings, work)
+    return code
+
+
+def _scans(settings: Settings) -> int:
+    """Do what is asked for of the scans."""
+    from vxmprep.cli.plan import make_plan
+
     if settings.reports_only:
         return _process(make_plan(replace(settings, levels=("participant",))))
     if "train" in settings.levels:

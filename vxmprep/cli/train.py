@@ -98,7 +98,7 @@ def _check_memory(plan: Plan) -> None:
 
 def _excluded(plan: Plan) -> dict[str, str]:
     path = plan.settings.exclude
-    return {} if path is None else read_exclusions(path, plan.scans)
+    return {} if path is None else read_exclusions(path, [scan.stem for scan in plan.scans])
 
 
 def train(plan: Plan, work: Path, logs: Path) -> Path | None:

@@ -140,7 +140,9 @@ class Consensus:
     @classmethod
     def load(cls, folder: Path) -> Consensus:
         """Read what `save` has written, without loading it into memory."""
-        volumes = (np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("first", "second", "lost"))
+        volumes = (
+            np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("first", "second", "lost")
+        )
         return cls(*volumes, int((folder / "voters").read_text(encoding="utf-8")))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from vxmprep.evaluation.folding import PERCENTILES, Folding
 from vxmprep.evaluation.labels import VXM30, name_of, without_parcels
 from vxmprep.evaluation.overlap import mean_dice, overlaps
+from vxmprep.evaluation.quality import judge
 from vxmprep.evaluation.similarity import local_correlation, mutual_information
 from vxmprep.evaluation.surface import surface_distances
 
@@ -181,13 +182,19 @@ def gather(sections: dict[str, dict], overlap: dict, flags: list[str]) -> dict:
         Summary of the table of Dice; empty where the scan or the atlas has no labels.
     flags : list of str
         Further reasons to distrust the result.
+
+    Returns
+    -------
+    dict
+        With the verdict of `vxmprep.evaluation.quality.judge` under ``Quality``.
     """
     flags = [flag for section in sections.values() for flag in section.get("Flags", [])] + flags
     plain = {
         name: {key: value for key, value in section.items() if key != "Flags"}
         for name, section in sections.items()
     }
-    return {"Flags": flags, **plain, "Overlap": overlap}
+    metrics = {"Flags": flags, **plain, "Overlap": overlap}
+    return {"Quality": judge(metrics).summary(), **metrics}
 
 
 def _mean(values: Iterable[float]) -> float:

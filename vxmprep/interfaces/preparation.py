@@ -152,7 +152,7 @@ class _AffineAlignOutputSpec(TraitedSpec):
 
 
 class AffineAlign(SimpleInterface):
-    """Register a scan to the atlas with 12 degrees of freedom, and judge the result.
+    """Register a scan to the atlas with 12 degrees of freedom, and judge it and the mask.
 
     Examples
     --------
@@ -171,6 +171,7 @@ class AffineAlign(SimpleInterface):
     def _run_interface(self, runtime):
         from vxmprep.interfaces.affine import ants, flirt
         from vxmprep.preparation.align import align, greedy
+        from vxmprep.preparation.shape import MaskShape
         from vxmprep.spatial.images import load
         from vxmprep.spatial.itk import write_affine
 
@@ -180,7 +181,9 @@ class AffineAlign(SimpleInterface):
         found = align(*images, search=searches[self.inputs.method])
         affine, summary = (Path(runtime.cwd) / name for name in ("affine.txt", "affine.json"))
         write_affine(affine, found.atlas_to_scan)
-        summary.write_text(json.dumps(found.summary()), encoding="utf-8")
+        said, shape, usual = found.summary(), *(MaskShape.of(images[i]) for i in (1, 3))
+        said |= {**shape.summary(), "Flags": [*shape.doubts(usual), *said["Flags"]]}
+        summary.write_text(json.dumps(said), encoding="utf-8")
         self._results.update(affine_file=str(affine), summary_file=str(summary))
         return runtime
 

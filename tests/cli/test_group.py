@@ -1,0 +1,234 @@
+"""The level group, on outputs made of small files."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from vxmprep.bids.records import Record, Stage
+from vxmprep.cli.run import main
+
+SPACE = "tiny"
+SHAPE = (18, 17, 16)
+ORDER = {"brain": "", "align": "brain", "labels": "align", "register": "align"}
+
+
+def labels_of(number: int, off: int = 0, spread: int = 2) -> np.ndarray:
+    generator = np.random.default_rng(number)
+    labels = np.zeros(SHAPE, np.int16)
+    for i, label in enumerate((17, 53, 10)):
+        y, z = generator.integers(0, spread, 2)
+        low = (1 + 5 * i, 4 + off + y, 4 + z)
+        labels[tuple(slice(a, a + 5) for a in low)] = label
+    return labels
+
+
+def metrics_of(number: int, **more) -> dict:
+    jitter = 0.003 * np.sin(number)
+    return {
+        "Flags": [],
+        "Affine": {"Similarity": 0.5 + jitter, "MaskOverlap": 0.96, "MaskMl": 1500.0},
+        "Similarity": {"LocalCorrelation": 0.8 + jitter, "MutualInformation": 0.9},
+        "Folding": {"FoldedVoxels": 0, "FoldedPercent": 0.0, "SDlogJ": 0.4,
+                    "JacobianPercentiles": {"1": 0.4, "5": 0.5, "25": 0.8, "50": 1.0, "75": 1.2,
+                                            "95": 1.6, "99": 2.0}},
+        "InverseConsistency": {"Meanmm": 0.1, "P99mm": 0.4},
+        "Overlap": {"Reference": "atlas (x)", "DiceMeanAffine": 0.6, "DiceMean": 0.7},
+        **more,
+    }  # fmt: skip
+
+
+DICE = """\
+label\tname\treference\tvoxels_fixed\tvoxels_moving\tdice_affine\tdice\thd95_mm
+17\tLeft-Hippocampus\tatlas (approximate)\t100\t125\t0.6000\t0.7000\t2.0000
+53\tRight-Hippocampus\tatlas (approximate)\t100\t125\t0.6200\t0.7200\t3.0000
+"""
+
+
+def add_scan(out: Path, name: str, number: int, *, off: int = 0, **more) -> None:
+    """Leave what a finished run leaves of a scan."""
+    anat = out / name.split("_")[0] / "anat"
+    anat.mkdir(parents=True, exist_ok=True)
+    files = {
+        "labels_in_atlas": anat / f"{name}_space-{SPACE}_desc-aseg_dseg.nii.gz",
+        "labels_in_atlas_affine": anat / f"{name}_space-{SPACE}_desc-asegaffine_dseg.nii.gz",
+        "dice": anat / f"{name}_space-{SPACE}_desc-registration_dice.tsv",
+        "metrics": anat / f"{name}_space-{SPACE}_desc-registration_metrics.json",
+    }
+    own = labels_of(number, off)
+    nb.save(nb.Nifti1Image(own, np.eye(4)), files["labels_in_atlas"])
+    worse = labels_of(number + 1000, spread=4)
+    nb.save(nb.Nifti1Image(worse, np.eye(4)), files["labels_in_atlas_affine"])
+    files["dice"].write_text(DICE)
+    files["metrics"].write_text(json.dumps(metrics_of(number, **more)))
+    side = {"Sources": ["bids:raw:x_T1w.nii.gz", "aseg.mgz"]}
+    (anat / f"{name}_space-{SPACE}_desc-aseg_dseg.json").write_text(json.dumps(side))
+    record = Record.of(out, name)
+    for stage, after in ORDER.items():
+        space = "" if stage == "brain" else SPACE
+        record.finish(Stage(stage, space, {}, after=after), files={}, checksums={})
+    record.took("register", seconds=40 + number, cpu_seconds=40, peak_gb=2.5)
+    evaluate = Stage("evaluate", SPACE, {}, after="register")
+    record.finish(evaluate, files=files, checksums={})
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines, delimiter="\t"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Ten scans of nine participants, and one that failed."""
+    out = tmp_path_factory.mktemp("cohort") / "out"
+    for i in range(1, 9):
+        add_scan(out, f"sub-{i:02}", i)
+    for session in (1, 2):
+        add_scan(out, f"sub-09_ses-{session}", 9)
+    Record.of(out, "sub-10").fail(step="strip", cause="no brain is found in this scan")
+    return out
+
+
+@pytest.fixture
+def out(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "elsewhere" / "mōved"))
+
+
+def group(out: Path, *more: str) -> int:
+    return main(
+        [str(out.parent / "gone"), str(out), "group", "-w", str(out.parent / "w"),
+         "--nprocs", "1", *more]
+    )  # fmt: skip
+
+
+def test_it_needs_nothing_but_the_output_folder_wherever_it_is(out, capsys):
+    assert group(out) == 0
+    rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
+    assert len(rows) == 11
+    row = rows["sub-01"]
+    assert row["quality"] == "pass"
+    assert row["reference"] == "leave-one-out consensus of 8 others"
+    assert row["segmentation"] == "aseg.mgz"
+    assert row["atlas_reference"] == "atlas (approximate)"
+    assert float(row["atlas_dice"]) == pytest.approx(0.71)
+    assert float(row["dice"]) > float(row["dice_affine"]) > 0
+    assert row["seconds"] == "41"
+    assert "10 pass, 0 warn, 1 fail" in capsys.readouterr().out
+    assert not (out.parent / "w").exists()
+
+
+def test_what_failed_stands_first_with_its_reason(out):
+    group(out)
+    first = read(out / "group_registration.tsv")[0]
+    assert (first["scan"], first["quality"]) == ("sub-10", "fail")
+    assert first["why"] == "failed at the step strip: no brain is found in this scan"
+    assert first["dice"] == "n/a"
+
+
+def test_the_table_of_structures_names_both_references(out):
+    group(out)
+    rows = read(out / "group_overlap.tsv")
+    assert len(rows) == 3 * 10
+    row = next(r for r in rows if (r["scan"], r["label"]) == ("sub-03", "17"))
+    assert row["name"] == "Left-Hippocampus"
+    assert row["reference"].startswith("leave-one-out consensus")
+    assert row["atlas_reference"] == "atlas (approximate)"
+    assert (row["atlas_dice_affine"], row["atlas_dice"], row["atlas_hd95_mm"]) == (
+        "0.6000", "0.7000", "2.0000",
+    )  # fmt: skip
+    assert 0 < float(row["dice"]) <= 1
+    thalamus = next(r for r in rows if r["label"] == "10")
+    assert thalamus["atlas_dice"] == "n/a"
+    assert json.loads((out / "group_overlap.json").read_text())["dice"]["Description"]
+
+
+def test_the_mean_of_a_scan_is_over_its_structures(out):
+    group(out)
+    structures = [r for r in read(out / "group_overlap.tsv") if r["scan"] == "sub-02"]
+    row = next(r for r in read(out / "group_registration.tsv") if r["scan"] == "sub-02")
+    for name in ("dice", "dice_affine", "hd95_mm"):
+        mean = np.mean([float(r[name]) for r in structures])
+        assert float(row[name]) == pytest.approx(mean, rel=1e-4)
+    assert row["structures"] == "3"
+
+
+def test_a_wrong_scan_is_told_with_the_right_reason(out):
+    turned = "affine: the head is turned by 178 degrees"
+    add_scan(out, "sub-11", 11, Flags=[turned])
+    add_scan(out, "sub-12", 12, off=4)
+    group(out)
+    rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
+    assert rows["sub-11"]["quality"] == "fail"
+    assert turned in rows["sub-11"]["why"]
+    assert rows["sub-12"]["quality"] == "fail"
+    assert "Dice with the cohort's consensus" in rows["sub-12"]["why"]
+
+
+def test_files_that_are_gone_are_told_and_the_others_judged(out):
+    (out / "sub-02" / "anat" / f"sub-02_space-{SPACE}_desc-aseg_dseg.nii.gz").unlink()
+    shutil.rmtree(out / "sub-03")
+    assert group(out) == 0
+    rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
+    assert "are not there any more" in rows["sub-02"]["why"]
+    assert rows["sub-03"]["quality"] == "warn"
+    assert rows["sub-04"]["reference"] == "leave-one-out consensus of 6 others"
+
+
+def test_a_single_participant_has_a_table_without_a_consensus(tmp_path, capsys):
+    out = tmp_path / "out"
+    add_scan(out, "sub-01", 1)
+    assert group(out) == 0
+    (row,) = read(out / "group_registration.tsv")
+    assert (row["dice"], row["atlas_dice"]) == ("n/a", "0.71")
+    assert "too few for a consensus" in capsys.readouterr().out
+
+
+def test_label_sets_and_lists(out, tmp_path):
+    group(out, "--labels", "common")
+    saved = read(out / "group_labels.tsv")
+    assert [row["index"] for row in saved] == ["10", "17", "53"]
+    listed = tmp_path / "ids.txt"
+    listed.write_text("# hippocampi\n17, 53\n")
+    assert group(out, "--labels", str(listed)) == 0
+    assert {row["label"] for row in read(out / "group_overlap.tsv")} == {"17", "53"}
+    # The list that was saved can be given to another cohort.
+    again = Path(shutil.copy(out / "group_labels.tsv", tmp_path / "again.tsv"))
+    assert group(out, "--labels", str(again)) == 0
+    assert {row["label"] for row in read(out / "group_overlap.tsv")} == {"17", "53"}
+
+
+def test_scans_that_are_left_out_are_in_no_table(out, tmp_path, capsys):
+    (tmp_path / "bad.txt").write_text("sub-09 twice\nsub-10\n")
+    group(out, "--exclude", str(tmp_path / "bad.txt"))
+    assert len(read(out / "group_registration.tsv")) == 8
+    assert "left out of the group: sub-09_ses-1: bad.txt: twice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--labels", "vxm31"], "--labels vxm31: neither vxm30, all, common nor a file"),
+        (["--compare", "/no/where"], "--compare /no/where: no such folder"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(out, words, said, capsys):
+    assert group(out, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "said"), [("17 x", "'x' is no label"), ("#\n", "no label")])
+def test_a_list_that_is_none_is_refused(out, tmp_path, text, said, capsys):
+    (tmp_path / "ids.txt").write_text(text)
+    assert group(out, "--labels", str(tmp_path / "ids.txt")) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_without_records_is_refused(tmp_path, capsys):
+    assert group(tmp_path) == 2
+    assert "no records of scans" in capsys.readouterr().err
+    assert group(tmp_path / "none") == 2
+    assert "no such folder" in capsys.readouterr().err

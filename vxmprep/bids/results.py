@@ -1,0 +1,116 @@
+"""What a finished run has left of every scan, found from the records: no dataset is needed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vxmprep.bids.derivatives import sidecar_of
+from vxmprep.bids.records import Record
+from vxmprep.bids.status import status_row
+
+
+@dataclass(frozen=True)
+class Result:
+    """What there is of one scan in one atlas space.
+
+    Attributes
+    ----------
+    scan : str
+        The scan's name, as ``sub-01_ses-1``.
+    space : str
+        The atlas's label; empty for a scan that was not evaluated.
+    status : dict
+        Its row in ``participants_status.tsv``.
+    files : dict
+        Files that are there, by what they hold (see `vxmprep.interfaces.SaveScan`).
+    metrics : dict
+        Content of its metrics; empty where there are none.
+    missing : tuple of str
+        Files that the record names and that are gone.
+    segmentation : str
+        Where the scan's labels come from; empty if it has none.
+    doubts : tuple of str
+        Flags of brain and affine: what comes after them cannot be trusted.
+    """
+
+    scan: str
+    space: str
+    status: dict[str, str]
+    files: dict[str, Path]
+    metrics: dict
+    missing: tuple[str, ...]
+    segmentation: str
+    doubts: tuple[str, ...]
+
+    @property
+    def participant(self) -> str:
+        """The participant's label with ``sub-``."""
+        return self.scan.split("_")[0]
+
+    def dice(self) -> list[dict[str, str]]:
+        """Read the scan's table of Dice with the atlas's own labels."""
+        if "dice" not in self.files:
+            return []
+        text = self.files["dice"].read_text(encoding="utf-8")
+        return list(csv.DictReader(text.splitlines(), delimiter="\t"))
+
+
+def find_results(output_dir: Path) -> list[Result]:
+    """Find the results of all scans, one for each atlas that a scan was evaluated in.
+
+    Parameters
+    ----------
+    output_dir : path
+        Root of the derivatives; it may have been moved.
+    """
+    return [result for record in Record.all(output_dir) for result in _results(record)]
+
+
+def _results(record: Record) -> list[Result]:
+    status = status_row(record)
+    spaces = [key.split()[1] for key in record.stages if key.startswith("evaluate ")]
+    return [_result(record, status, space) for space in spaces or [""]]
+
+
+def _result(record: Record, status: dict[str, str], space: str) -> Result:
+    """Gather what the stages of a scan have left."""
+    made: dict[str, str] = {}
+    doubts: list[str] = []
+    for key, stage in record.stages.items():
+        name, _, where = key.partition(" ")
+        if where in ("", space) or not space:
+            made |= stage["files"]
+            doubts += stage["flags"] if name in ("brain", "align") else []
+    paths = {name: record.output_dir / path for name, path in made.items()}
+    files = {name: path for name, path in paths.items() if path.is_file()}
+    return Result(
+        record.content["scan"],
+        space,
+        status,
+        files,
+        _json(files.get("metrics")),
+        tuple(str(made[name]) for name in sorted(made.keys() - files.keys())),
+        _segmentation(files.get("labels_in_atlas")),
+        tuple(doubts),
+    )
+
+
+def _segmentation(labels: Path | None) -> str:
+    """Name the file that a scan's labels come from, as their sidecar does."""
+    sources = [] if labels is None else _json(sidecar_of(labels)).get("Sources", [])
+    named = sources[1:2] or ([] if labels is None else ["the scan's segmentation"])
+    return named[0].removeprefix("bids:raw:") if named else ""
+
+
+def _json(path: Path | None) -> dict:
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(content) if isinstance(content, Mapping) else {}

@@ -1,0 +1,257 @@
+"""The level ``group``: tables and a page of a cohort, from its output folder alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vxmprep.bids.participants import read_exclusions
+from vxmprep.bids.results import Result, find_results
+from vxmprep.bids.tables import (
+    LABELS,
+    OVERLAP,
+    OVERLAP_COLUMNS,
+    REGISTRATION,
+    REGISTRATION_COLUMNS,
+    by_verdict,
+    means,
+    overlap_rows,
+    registration_row,
+    write_table,
+)
+from vxmprep.config import LABEL_SETS, Settings, UsageError
+from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
+from vxmprep.evaluation.labels import name_of
+from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge_cohort
+
+LARGEST_WORKER_GB = 1.5
+"""Memory of a process that counts or compares label maps of 1 mm."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What the tables of a cohort say.
+
+    Attributes
+    ----------
+    registration, overlap : list of dict
+        Rows of the tables.
+    found : dict
+        What was compared, by atlas.
+    """
+
+    registration: list[dict[str, str]]
+    overlap: list[dict[str, str]]
+    found: dict[str, CohortOverlap]
+
+
+def group(settings: Settings, work: Path) -> None:
+    """Judge a cohort: write its tables and its page.
+
+    Parameters
+    ----------
+    settings : Settings
+        Only the output folder, ``labels``, ``exclude``, ``compare`` and ``nprocs`` matter.
+    work : Path
+        Folder for what is needed meanwhile.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds no scans of ours, or a file cannot be used.
+    DatasetError
+        If the list of scans to leave out names others.
+    """
+    output_dir = settings.output_dir
+    results = find_results(output_dir)
+    if not results:
+        raise UsageError(
+            f"{output_dir}: no records of scans in its folder logs; run the level participant "
+            "first, or give the output of such a run"
+        )
+    if settings.exclude is not None:
+        stems = sorted({result.scan for result in results})
+        left_out = read_exclusions(settings.exclude, stems)
+        for name, reason in left_out.items():
+            print(f"left out of the group: {name}: {reason}", flush=True)
+        results = [result for result in results if result.scan not in left_out]
+        if not results:
+            raise UsageError(f"--exclude {settings.exclude}: leaves out every scan")
+    labels = settings.labels
+    chosen = labels if labels in LABEL_SETS else read_ids(Path(labels))
+    cohort = judge_results(results, work, chosen, settings.nprocs)
+    write_table(output_dir / REGISTRATION, REGISTRATION_COLUMNS, cohort.registration)
+    write_table(output_dir / OVERLAP, OVERLAP_COLUMNS, cohort.overlap)
+    _write_labels(output_dir / LABELS, cohort)
+    verdicts = [row["quality"] for row in cohort.registration]
+    print(summary(cohort))
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in reversed(VERDICTS))
+    print(f"{len(verdicts)} scans: {counts}; see {output_dir / REGISTRATION}", flush=True)
+
+
+def judge_results(
+    results: Sequence[Result], work: Path, labels: str | Sequence[int], processes: int
+) -> Cohort:
+    """Compare and judge all scans, each atlas by itself.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        All scans.
+    work : Path
+        Folder for what is needed meanwhile.
+    labels : str or sequence of int
+        See `vxmprep.evaluation.cohort.cohort_overlap`.
+    processes : int
+        Most worker processes; memory may allow fewer.
+    """
+    registration, overlap, compared = [], [], {}
+    for space in sorted({result.space for result in results}):
+        here = [result for result in results if result.space == space]
+        found = _compare(here, work / f"consensus-{space}", labels, processes)
+        compared[space] = found
+        rows = {
+            result.scan: overlap_rows(
+                result, found.rows.get(result.scan, []), found.labels, found.voters
+            )
+            for result in here
+        }
+        averages = {name: means(own) for name, own in rows.items()}
+        metrics = {
+            result.scan: {
+                **result.metrics,
+                "Consensus": {
+                    "DiceMeanAffine": averages[result.scan]["dice_affine"],
+                    "DiceMean": averages[result.scan]["dice"],
+                },
+            }
+            for result in here
+        }
+        judged = judge_cohort(metrics)
+        for result in here:
+            reasons = [*_reasons(result, found), *judged[result.scan].reasons]
+            own = rows[result.scan]
+            registration.append(
+                registration_row(result, averages[result.scan], Quality.of(reasons), own)
+            )
+            overlap += own
+    return Cohort(sorted(registration, key=by_verdict), overlap, compared)
+
+
+def summary(cohort: Cohort) -> str:
+    """Say in lines which scans are not sound, and how the cohort does as a whole."""
+    lines = []
+    for row in cohort.registration:
+        if row["quality"] != "pass":
+            lines.append(f"{row['quality'].upper()} {row['scan']}: {row['why']}")
+    for space, found in cohort.found.items():
+        if found.rows:
+            scans = [row for row in cohort.registration if row["space"] == space]
+            dice = [
+                sum(values) / len(values)
+                for name in ("dice_affine", "dice")
+                if (values := [float(row[name]) for row in scans if row[name] != "n/a"])
+            ]
+            lines.append(
+                f"{space}: mean Dice with the consensus of the others: "
+                f"{', '.join(f'{value:.3f}' for value in dice)} (affine, full) of "
+                f"{len(found.rows)} scans"
+            )
+        elif space:
+            lines.append(
+                f"{space}: {found.voters} participants with a segmentation, too few for a "
+                "consensus; at least 4 are needed"
+            )
+    return "\n".join(lines)
+
+
+def read_ids(path: Path) -> tuple[int, ...]:
+    """Read label ids from a text file.
+
+    Parameters
+    ----------
+    path : path
+        Ids between blanks, commas or line ends; ``#`` begins a comment. A table with a column
+        ``index`` or ``label``, as our own tables of labels, is read too.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or something else stands there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise UsageError(f"--labels {path}: cannot be read ({reason})") from error
+    header = lines[0].split("\t") if lines else []
+    column = next((i for i, name in enumerate(header) if name in ("index", "label")), None)
+    if column is not None:
+        lines = [line.split("\t")[column] for line in lines[1:] if line.strip()]
+    words = [w for line in lines for w in re.split(r"[\s,]+", line.partition("#")[0]) if w]
+    wrong = [word for word in words if not word.isdecimal() or int(word) == 0]
+    if wrong or not words:
+        what = f"{wrong[0]!r} is no label" if wrong else "holds no label"
+        raise UsageError(f"--labels {path}: {what}; give FreeSurfer ids, as 17 53")
+    return tuple(int(word) for word in words)
+
+
+def _compare(
+    results: Sequence[Result], folder: Path, labels: str | Sequence[int], processes: int
+) -> CohortOverlap:
+    """Compare the scans of one atlas that have labels there."""
+    from rich.progress import Progress
+
+    from vxmprep.resources import available_memory_gb
+
+    maps = [
+        LabelMaps(
+            result.scan,
+            result.participant,
+            result.files["labels_in_atlas_affine"],
+            result.files["labels_in_atlas"],
+        )
+        for result in results
+        if {"labels_in_atlas_affine", "labels_in_atlas"} <= result.files.keys()
+    ]
+    memory = max(1, int(available_memory_gb() / LARGEST_WORKER_GB))
+    with Progress(transient=True, disable=not maps) as progress:
+        task = progress.add_task("labels of the cohort", total=2 * len(maps))
+        return cohort_overlap(
+            maps,
+            folder,
+            labels=labels,
+            processes=min(processes, memory, max(1, len(maps))),
+            seen=lambda count: progress.advance(task, count),
+        )
+
+
+def _reasons(result: Result, found: CohortOverlap) -> list[tuple[str, str]]:
+    """Say what speaks against a scan beside what was measured of it."""
+    reasons = []
+    status = result.status
+    if status["status"] == "failed":
+        reasons.append((FAIL, f"failed at the step {status['step']}: {status['why']}"))
+    elif status["status"] != "done":
+        reasons.append((FAIL, f"{status['status']} only; run the level participant again"))
+        reasons += [(FAIL, doubt) for doubt in result.doubts]
+    if result.missing:
+        more = f" and {len(result.missing) - 1} more" if len(result.missing) > 1 else ""
+        reasons.append((WARN, f"{result.missing[0]}{more} are not there any more"))
+    if result.scan in found.refused:
+        reasons.append((WARN, found.refused[result.scan]))
+    return reasons
+
+
+def _write_labels(path: Path, cohort: Cohort) -> None:
+    """Write which structures the tables are over."""
+    columns = {"space": "the atlas", "index": "FreeSurfer id", "name": "FreeSurfer's name"}
+    rows = [
+        {"space": space or "n/a", "index": str(label), "name": name_of(label)}
+        for space, found in cohort.found.items()
+        for label in found.labels
+        if space
+    ]
+    write_table(path, columns, rows)

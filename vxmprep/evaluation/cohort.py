@@ -1,0 +1,347 @@
+"""Overlap of every scan of a cohort with what the others agree on, scan by scan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from vxmprep.evaluation.consensus import LEAST_OTHERS, Consensus, LabelCounts
+from vxmprep.evaluation.labels import VXM30, without_parcels
+from vxmprep.evaluation.overlap import overlaps
+from vxmprep.evaluation.surface import surface_distances
+from vxmprep.spatial.images import ImageError
+
+WAYS = ("affine", "full")
+
+COMMON_VOXELS = 100
+"""Voxels that a structure has in every scan to be common, as in the paper."""
+
+PARCELS = range(1000, 3000)
+"""Ids of the parcels of the cortex."""
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """The segmentation of one scan in atlas space.
+
+    Attributes
+    ----------
+    name, participant : str
+        The scan, and who it is of.
+    affine, full : Path
+        Label maps brought there by the affine alone and by the whole transform.
+    """
+
+    name: str
+    participant: str
+    affine: Path
+    full: Path
+
+
+@dataclass(frozen=True)
+class StructureOverlap:
+    """Overlap of one structure of one scan with the consensus of the other participants.
+
+    Attributes
+    ----------
+    label : int
+        FreeSurfer id.
+    voxels_fixed, voxels_moving : int
+        Voxels of the structure in the consensus and in the scan, whole transform.
+    dice_affine, dice : float
+        Dice by the affine alone and by all; NaN where either side lacks the structure.
+    hd95_affine, hd95 : float
+        95th percentile of the distance of the surfaces, mm.
+    """
+
+    label: int
+    voxels_fixed: int
+    voxels_moving: int
+    dice_affine: float
+    dice: float
+    hd95_affine: float
+    hd95: float
+
+
+@dataclass
+class Census:
+    """What a first look at all maps of a cohort finds.
+
+    Attributes
+    ----------
+    counts : dict
+        Votes by way; one of each participant.
+    least : dict
+        Fewest voxels of a label in any scan that has it, and the number of such scans.
+    parcelled : Counter
+        How many maps have parcels of the cortex (True) or the cortex as one (False).
+    seen : int
+        Maps that could be read.
+    refused : dict
+        Why a scan's maps cannot be compared, by its name.
+    """
+
+    counts: dict[str, LabelCounts] = field(default_factory=dict)
+    least: dict[int, tuple[int, int]] = field(default_factory=dict)
+    parcelled: Counter = field(default_factory=Counter)
+    seen: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def merge(self, other: Census) -> None:
+        """Add what was found in other maps."""
+        for way, counts in other.counts.items():
+            if way in self.counts:
+                self.counts[way].merge(counts)
+            else:
+                self.counts[way] = counts
+        for label, (voxels, scans) in other.least.items():
+            known, before = self.least.get(label, (voxels, 0))
+            self.least[label] = (min(known, voxels), before + scans)
+        self.parcelled += other.parcelled
+        self.seen += other.seen
+        self.refused |= other.refused
+
+    @property
+    def voters(self) -> int:
+        """Participants whose maps voted."""
+        return self.counts["full"].voters if self.counts else 0
+
+
+@dataclass(frozen=True)
+class CohortOverlap:
+    """What is found of a cohort.
+
+    Attributes
+    ----------
+    labels : tuple of int
+        The structures of the tables.
+    voters : int
+        Participants that make the consensus; each scan is compared without its own.
+    merged : bool
+        Whether parcels count as cortex.
+    rows : dict
+        Overlaps by scan; none where there are too few participants.
+    refused : dict
+        Why a scan's maps cannot be compared, by its name.
+    """
+
+    labels: tuple[int, ...]
+    voters: int
+    merged: bool
+    rows: dict[str, list[StructureOverlap]]
+    refused: dict[str, str]
+
+
+def cohort_overlap(
+    scans: Sequence[LabelMaps],
+    folder: Path,
+    *,
+    labels: str | Sequence[int] = "vxm30",
+    processes: int = 1,
+    seen: Callable[[int], None] = lambda _: None,
+) -> CohortOverlap:
+    """Compare every scan with the majority of the other participants.
+
+    The maps are read twice, once to count their labels and once to compare each with the
+    majority of the others; the first scan of each participant votes.
+
+    Parameters
+    ----------
+    scans : sequence of LabelMaps
+        Maps in one atlas space.
+    folder : path
+        For the consensus while it is needed.
+    labels : {"vxm30", "all", "common"} or sequence of int
+        The structures wanted; with ``vxm30`` parcels count as cortex, otherwise where not all
+        scans have them.
+    processes : int
+        Worker processes.
+    seen : function
+        Told of every scan that has been read or compared.
+
+    Returns
+    -------
+    CohortOverlap
+        Scans whose maps cannot be read or lie on another grid than most are told apart.
+    """
+    census = Census()
+    spacing, refused = _grids(scans)
+    scans = [scan for scan in scans if scan.name not in refused]
+    voters = {}
+    for scan in scans:
+        voters.setdefault(scan.participant, scan)
+    chunks = [scans[start::processes] for start in range(processes)]
+    voting = {scan.name for scan in voters.values()}
+    for found in _spread(partial(_count, voting=voting), chunks, processes):
+        census.merge(found)
+        seen(found.seen)
+    refused |= census.refused
+    merged = labels == "vxm30" or len(census.parcelled) > 1
+    chosen = _chosen(labels, census, merged=merged)
+    scans = [scan for scan in scans if scan.name not in refused]
+    rows: dict[str, list[StructureOverlap]] = {}
+    if census.voters > LEAST_OTHERS:
+        for way, counts in census.counts.items():
+            counts = counts.renamed(_cortex) if merged else counts
+            counts.consensus().save(folder / way)
+        voters = {p: scan for p, scan in voters.items() if scan.name not in refused}
+        tasks = [(scan, voters.get(scan.participant)) for scan in scans]
+        compare = partial(_compare, folder=folder, labels=chosen, merged=merged, spacing=spacing)
+        for name, found in _spread(compare, tasks, processes):
+            rows[name] = found
+            seen(1)
+    return CohortOverlap(chosen, census.voters, merged, rows, refused)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label map in atlas space; one that holds nothing is refused.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read or holds no labels.
+    """
+    from vxmprep.preparation.segmentation import load_labels
+
+    return np.asarray(load_labels(path).dataobj)
+
+
+def _grids(scans: Sequence[LabelMaps]) -> tuple[tuple[float, ...], dict[str, str]]:
+    """Find the grid that most maps lie on, give its spacing, and refuse the others."""
+    from vxmprep.spatial.grid import Grid
+    from vxmprep.spatial.opening import open_image
+
+    found: dict[str, tuple] = {}
+    refused: dict[str, str] = {}
+    for scan in scans:
+        try:
+            keys = set()
+            for path in (scan.affine, scan.full):
+                grid = Grid.of(open_image(path))
+                affine = tuple(np.round(grid.affine, 3).ravel().tolist())
+                keys.add((grid.shape, affine, tuple(np.round(grid.spacing, 5).tolist())))
+            if len(keys) > 1:
+                raise ImageError(f"{scan.full.name}: lies on another grid than {scan.affine.name}")
+            found[scan.name] = keys.pop()
+        except ImageError as error:
+            refused[scan.name] = str(error)
+    if not found:
+        return (1.0, 1.0, 1.0), refused
+    usual, _ = Counter(found.values()).most_common(1)[0]
+    for scan in scans:
+        grid = found.get(scan.name, usual)
+        if grid != usual:
+            shapes = [" x ".join(map(str, one[0])) for one in (grid, usual)]
+            refused[scan.name] = (
+                f"{scan.full.name}: lies on another grid ({shapes[0]}) than the other scans' "
+                f"({shapes[1]}); register it again"
+            )
+    return usual[2], refused
+
+
+def _count(scans: Sequence[LabelMaps], voting: set[str]) -> Census:
+    census = Census()
+    for scan in scans:
+        try:
+            maps = {"affine": read_labels(scan.affine), "full": read_labels(scan.full)}
+        except ImageError as error:
+            census.refused[scan.name] = str(error)
+            continue
+        census.seen += 1
+        counts = np.bincount(maps["full"].ravel())
+        for label in np.flatnonzero(counts[1:]) + 1:
+            voxels, seen = census.least.get(int(label), (counts[label], 0))
+            census.least[int(label)] = (int(min(voxels, counts[label])), seen + 1)
+        if len(counts) > PARCELS.start and counts[PARCELS.start : PARCELS.stop].any():
+            census.parcelled[True] += 1
+        elif counts[3:4].any() or counts[42:43].any():
+            census.parcelled[False] += 1
+        if scan.name in voting:
+            for way, labels in maps.items():
+                census.counts.setdefault(way, LabelCounts(labels.shape)).add(labels)
+    return census
+
+
+def _compare(
+    task: tuple[LabelMaps, LabelMaps | None],
+    *,
+    folder: Path,
+    labels: tuple[int, ...],
+    merged: bool,
+    spacing: tuple[float, ...],
+) -> tuple[str, list[StructureOverlap]]:
+    """Compare one scan with the majority of the others."""
+    scan, voter = task
+    dice, distances = {}, {}
+    for way in WAYS:
+        own = _labels_of(scan, way, merged=merged)
+        vote = own
+        if voter is None or voter.name != scan.name:
+            vote = None if voter is None else _labels_of(voter, way, merged=merged)
+        others = Consensus.load(folder / way).without(vote)
+        dice[way] = overlaps(others, own)
+        distances[way] = surface_distances(others, own, spacing, labels)
+    rows = []
+    for label in labels:
+        full, affine = dice["full"].get(label), dice["affine"].get(label)
+        if full is None and affine is None:
+            continue
+        missing = float("nan")
+        far = [distances[way].get(label) for way in WAYS]
+        rows.append(
+            StructureOverlap(
+                label,
+                full.voxels_fixed if full else 0,
+                full.voxels_moving if full else 0,
+                affine.dice if affine else missing,
+                full.dice if full else missing,
+                far[0].hd95 if far[0] else missing,
+                far[1].hd95 if far[1] else missing,
+            )
+        )
+    return scan.name, rows
+
+
+def _labels_of(scan: LabelMaps, way: str, *, merged: bool) -> np.ndarray:
+    labels = read_labels(getattr(scan, way))
+    return without_parcels(labels) if merged else labels
+
+
+def _chosen(labels: str | Sequence[int], census: Census, *, merged: bool) -> tuple[int, ...]:
+    """Choose the structures of the tables."""
+    if labels == "vxm30":
+        return VXM30
+    least = census.least
+    if merged:
+        least = {}
+        for label, (voxels, scans) in census.least.items():
+            known, before = least.get(_cortex(label), (0, 0))
+            # A cortex of parcels is in as many scans as its most frequent parcel, and larger.
+            least[_cortex(label)] = (known + voxels, max(before, scans))
+    if labels == "all":
+        return tuple(sorted(least))
+    if labels == "common":
+        enough = (k for k, v in least.items() if v[0] >= COMMON_VOXELS and v[1] == census.seen)
+        return tuple(sorted(enough))
+    return tuple(sorted({int(label) for label in labels}))
+
+
+def _cortex(label: int) -> int:
+    return int(without_parcels(np.array([label]))[0])
+
+
+def _spread(function: Callable, tasks: Iterable, processes: int) -> Iterator:
+    """Apply a function to tasks, in processes of their own where there are several."""
+    tasks = list(tasks)
+    if processes == 1 or len(tasks) < 2:
+        yield from map(function, tasks)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, tasks)
