@@ -139,10 +139,11 @@ def test_the_wheel_has_one_version_its_licence_and_its_commands(wheel):
         "vxmprep-apply": "vxmprep.cli.apply:main",
         "vxmprep-convert": "vxmprep.cli.convert:main",
         "vxmprep-demo": "vxmprep.cli.demo:main",
+        "vxmprep-doctor": "vxmprep.cli.doctor:main",
         "vxmprep-slurm": "vxmprep.cli.slurm:main",
     }
     with zipfile.ZipFile(wheel) as archive:
-        [licence] = [name for name in archive.namelist() if name.endswith("LICENSE")]
+        [licence] = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
         assert "Apache License" in archive.read(licence).decode()
 
 

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -352,7 +351,6 @@ def _check_image(path: Path) -> None:
     check_frame(path, image)
 
 
-@lru_cache(maxsize=64)
 def _grid(path: Path) -> Grid:
     from vxmprep.spatial.grid import Grid
     from vxmprep.spatial.headers import check_frame

@@ -16,9 +16,16 @@ def split(transform: str) -> tuple[Path, bool]:
     return (Path(found[1]), found[2] == "1") if found else (Path(transform), False)
 
 
-@lru_cache(maxsize=4)
 def read(path: Path) -> Transform:
-    """Read a transform of ITK, once."""
+    """Read a transform of ITK, once as long as the file stays the same."""
+    try:
+        return _read(path.absolute(), path.stat().st_mtime_ns)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _changed: int) -> Transform:
     return read_itk(path)
 
 
@@ -36,7 +43,6 @@ def turned(path: Path) -> tuple[str, Transform]:
     return f"inverse of {path.name}", transform.inverse()
 
 
-@lru_cache(maxsize=2)
 def chain_of(transforms: tuple[str, ...], for_images: bool) -> Transform:
     """Put transforms together: from the points wanted to the image's, or for points back."""
     chain = Transform(())

@@ -215,7 +215,6 @@ class Methods:
     versions: Mapping[str, str]
 
 
-@cache
 def versions() -> dict[str, str]:
     """Give the versions of the programs that can take part in a run, importing none of them."""
     found = {}
