@@ -1,5 +1,7 @@
 # make demo    three simulated subjects, registered from start to end (OUTPUT=demo)
 # make test    the whole test suite
+# make test-hpc  what wants root: a Slurm that it starts (it installs slurm-wlm and munge), and, where
+#              IMAGE=FILE.sif and Apptainer are there, the image
 # make parity  networks of the original code, in environments of its own, against ours
 # make bench   time, memory and accuracy beside the original code and greedy (an hour)
 # make lint    style of the code
@@ -24,13 +26,25 @@ INPUTS := $(PARITY)/pair
 ORIGINAL := --no-deps voxelmorph==0.2 neurite==0.2 pystrum==0.4
 SUPPORT := "numpy<2" nibabel scipy scikit-image scikit-learn h5py matplotlib tqdm six packaging
 
-.PHONY: demo test parity parity-fixtures bench lint clean env
+.PHONY: demo test test-hpc parity parity-fixtures bench lint clean env
 
 demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-hpc: $(STAMP) $(VENV)-boutiques/.made
+	$(VENV)-boutiques/bin/bosh validate containers/vxmprep.json
+	command -v slurmctld munged >/dev/null || \
+		apt-get install -y --no-install-recommends slurm-wlm munge
+	VXMPREP_IMAGE="$(abspath $(IMAGE))" $(BIN)/python -m pytest -m hpc $(PYTEST_ARGS)
+
+$(VENV)-boutiques/.made:
+	rm -rf $(VENV)-boutiques
+	$(PYTHON) -m venv $(VENV)-boutiques
+	$(VENV)-boutiques/bin/python -m pip install --quiet boutiques
+	touch $@
 
 parity: $(STAMP) $(PARITY)/.made
 	rm -rf $(INPUTS) && mkdir $(INPUTS)
@@ -83,6 +97,6 @@ $(STAMP): setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(VENV)-newer build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) $(VENV)-newer $(VENV)-boutiques build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf "$(OUTPUT)"
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -189,11 +189,13 @@ def _run_here(graph: pe.Workflow, plan: Plan, listener: Listener) -> None:
 
 def _run_elsewhere(graph: pe.Workflow, file: Path, listener: Listener) -> None:
     """Run a graph with one of nipype's own plugins."""
+    from vxmprep.cli.plugin import load_plugin
+
     plugin, arguments = read_plugin(file)
     if plugin == "SLURM":
         _ask_slurm(graph, arguments)
     try:
-        graph.run(plugin=plugin, plugin_args={**arguments, "status_callback": listener})
+        graph.run(load_plugin(plugin, {**arguments, "status_callback": listener}))
     except Exception as error:
         # They raise at the end of a run in which nodes failed; of those the listener knows.
         logging.getLogger("nipype.workflow").error("%s", error)

@@ -211,6 +211,27 @@ class _Queue:
                 self.put(follower)
 
 
+def load_plugin(name: str, arguments: dict) -> PluginBase:
+    """Make one of nipype's own plugins, one that takes a killed job for a failed node.
+
+    nipype gives the traceback of a job that left no result as a text, and ends the whole run
+    when it then adds lines to it.
+    """
+    import nipype.pipeline.plugins
+
+    plugin = getattr(nipype.pipeline.plugins, f"{name}Plugin")(plugin_args=arguments)
+    report = getattr(plugin, "_report_crash", None)
+    if report is not None:
+
+        def report_lines(node: pe.Node, result: dict | None = None) -> str:
+            if result is not None and isinstance(result["traceback"], str):
+                result = {**result, "traceback": result["traceback"].splitlines(keepends=True)}
+            return report(node, result=result)
+
+        plugin._report_crash = report_lines
+    return plugin
+
+
 def branch_of(node: pe.Node) -> str:
     """Name the branch of the graph that a node belongs to: its scan, or a node of them all."""
     return node.fullname.split(".")[1]

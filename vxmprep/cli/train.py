@@ -134,9 +134,11 @@ def train(plan: Plan, work: Path, logs: Path) -> Path | None:
         f"all about it is in {settings.model_folder}",
         flush=True,
     )
+    from vxmprep.cli.plugin import load_plugin
+
     plugin = ("Linear", {}) if settings.use_plugin is None else read_plugin(settings.use_plugin)
     try:
-        graph.run(plugin=plugin[0], plugin_args=plugin[1])
+        graph.run(load_plugin(*plugin))
     except Exception as error:
         crashes = sorted(logs.glob("crash-*.txt"))
         trace = crashes[-1].read_text(encoding="utf-8", errors="replace") if crashes else ""
