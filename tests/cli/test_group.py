@@ -232,3 +232,47 @@ def test_a_folder_without_records_is_refused(tmp_path, capsys):
     assert "no records of scans" in capsys.readouterr().err
     assert group(tmp_path / "none") == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys):
+    other = tmp_path / "other"
+    for i in range(1, 10):
+        add_scan(other, f"sub-{i:02}", 100 + i, off=i % 3)
+    assert group(other) == 0
+    capsys.readouterr()
+    assert group(out, "--compare", str(other)) == 0
+    rows = {row["label"]: row for row in read(out / "group_comparison.tsv")}
+    assert list(rows) == ["0", "10", "17", "53"]
+    assert rows["0"]["participants"] == "9"
+    tables = [read(folder / "group_overlap.tsv") for folder in (out, other)]
+    for label in ("10", "17"):
+        people = [
+            {
+                f"sub-{i:02}": np.mean(
+                    [
+                        float(r["dice"])
+                        for r in table
+                        if r["label"] == label and r["scan"].startswith(f"sub-{i:02}")
+                    ]
+                )
+                for i in range(1, 10)
+            }
+            for table in tables
+        ]
+        away = np.array([people[0][name] - people[1][name] for name in people[0]])
+        assert float(rows[label]["difference"]) == pytest.approx(away.mean(), abs=1e-4)
+        assert float(rows[label]["low"]) < away.mean() < float(rows[label]["high"])
+    said = capsys.readouterr().out
+    assert "mean Dice with leave-one-out consensus" in said
+    assert "Beware" not in said
+    assert "Compared with" in (out / "group.html").read_text(encoding="utf-8")
+
+
+def test_an_output_that_cannot_be_compared_is_refused(out, tmp_path, capsys):
+    assert group(out, "--compare", str(tmp_path)) == 2
+    assert "run the level group on it first" in capsys.readouterr().err
+    other = tmp_path / "others"
+    add_scan(other, "sub-99", 1)
+    assert group(other) == 0
+    assert group(out, "--compare", str(other)) == 2
+    assert "no participant has a segmentation in the same atlas" in capsys.readouterr().err

@@ -6,7 +6,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
+import vxmprep
+from vxmprep.bids.comparison import (
+    COMPARISON,
+    COMPARISON_COLUMNS,
+    Compared,
+    check_output,
+    compare_outputs,
+)
+from vxmprep.bids.derivatives import write_text
 from vxmprep.bids.participants import read_exclusions
 from vxmprep.bids.results import Result, find_results
 from vxmprep.bids.tables import (
@@ -25,6 +35,11 @@ from vxmprep.config import LABEL_SETS, Settings, UsageError
 from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
 from vxmprep.evaluation.labels import name_of
 from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge_cohort
+
+PAGE = "group.html"
+
+THUMBNAILS = ("figure_contours", "figure_full", "figure_mask")
+"""Pictures of a scan by what they hold; the first that there is stands in the cohort's page."""
 
 LARGEST_WORKER_GB = 1.5
 """Memory of a process that counts or compares label maps of 1 mm."""
@@ -65,6 +80,8 @@ def group(settings: Settings, work: Path) -> None:
         If the list of scans to leave out names others.
     """
     output_dir = settings.output_dir
+    if settings.compare is not None:
+        check_output(settings.compare)
     results = find_results(output_dir)
     if not results:
         raise UsageError(
@@ -85,10 +102,16 @@ def group(settings: Settings, work: Path) -> None:
     write_table(output_dir / REGISTRATION, REGISTRATION_COLUMNS, cohort.registration)
     write_table(output_dir / OVERLAP, OVERLAP_COLUMNS, cohort.overlap)
     _write_labels(output_dir / LABELS, cohort)
+    compared = None
+    if settings.compare is not None:
+        compared = compare_outputs(cohort.overlap, settings.compare)
+        write_table(output_dir / COMPARISON, COMPARISON_COLUMNS, compared.rows)
+        print(compared.words, flush=True)
+    write_text(output_dir / PAGE, _page(results, cohort, output_dir, compared))
     verdicts = [row["quality"] for row in cohort.registration]
     print(summary(cohort))
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in reversed(VERDICTS))
-    print(f"{len(verdicts)} scans: {counts}; see {output_dir / REGISTRATION}", flush=True)
+    print(f"{len(verdicts)} scans: {counts}; see {output_dir / PAGE}", flush=True)
 
 
 def judge_results(
@@ -243,6 +266,36 @@ def _reasons(result: Result, found: CohortOverlap) -> list[tuple[str, str]]:
     if result.scan in found.refused:
         reasons.append((WARN, found.refused[result.scan]))
     return reasons
+
+
+def _page(
+    results: Sequence[Result], cohort: Cohort, output_dir: Path, compared: Compared | None
+) -> str:
+    """Make the page of the cohort."""
+    from vxmprep.reports.group import group_page
+
+    jacobians = {
+        (result.scan, result.space): (result.metrics.get("Folding") or {}).get(
+            "JacobianPercentiles", {}
+        )
+        for result in results
+    }
+    links = {}
+    for result in results:
+        page = output_dir / f"{result.participant}.html"
+        pictures = [result.files[name] for name in THUMBNAILS if name in result.files]
+        links[result.scan] = tuple(
+            None if path is None else quote(path.relative_to(output_dir).as_posix())
+            for path in (page if page.is_file() else None, next(iter(pictures), None))
+        )
+    return group_page(
+        cohort.registration,
+        cohort.overlap,
+        jacobians=jacobians,
+        links=links,
+        version=vxmprep.__version__,
+        compare=None if compared is None else compared.shown(),
+    )
 
 
 def _write_labels(path: Path, cohort: Cohort) -> None:

@@ -1,0 +1,164 @@
+"""The page of a cohort: its data, and what a person does with it in a real browser."""
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+from vxmprep.bids.tables import OVERLAP_COLUMNS, REGISTRATION_COLUMNS
+from vxmprep.reports.group import group_page, joined
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SPACE = "MNI"
+
+
+def scan_row(name: str, **more: str) -> dict[str, str]:
+    row = dict.fromkeys(REGISTRATION_COLUMNS, "n/a")
+    return {**row, "scan": name, "space": SPACE, "quality": "pass", "status": "done", **more}
+
+
+def structure_row(name: str, structure: str, affine: float, full: float) -> dict[str, str]:
+    row = dict.fromkeys(OVERLAP_COLUMNS, "n/a")
+    return {
+        **row, "scan": name, "space": SPACE, "name": structure, "reference": "consensus of 9",
+        "dice_affine": str(affine), "dice": str(full),
+    }  # fmt: skip
+
+
+def page(scans: int = 6, **more) -> str:
+    names = [f"sub-{i:02}" for i in range(1, scans + 1)]
+    numbers = {
+        name: {
+            "dice_affine": f"{0.6 + 0.01 * i}", "dice": f"{0.85 - 0.01 * i}", "ncc": "0.8",
+            "folded_percent": "0.0001", "seconds": str(40 + i), "segmentation": "aseg.mgz",
+            "reference": "consensus of 9",
+        }
+        for i, name in enumerate(names)
+    }  # fmt: skip
+    rows = [scan_row(name, **values) for name, values in numbers.items()]
+    rows += [
+        scan_row("sub-90", quality="fail", why="affine: turned by 178 degrees <b>&"),
+        scan_row("sub-91", quality="warn", why="folded voxels (%) is 0.3", dice="0.7",
+                 dice_affine="0.65"),
+    ]  # fmt: skip
+    structures = [
+        structure_row(name, f"{side}-{part}", 0.6, dice)
+        for name in names
+        for side in ("Left", "Right")
+        for part, dice in (("Putamen", 0.9), ("Amygdala", 0.8))
+    ]
+    shares = {"1": 0.4, "5": 0.5, "25": 0.8, "50": 1.0, "75": 1.2, "95": 1.6, "99": 2.1}
+    jacobians = {(name, SPACE): shares for name in names}
+    links = {"sub-01": ("sub-01.html", "sub-01/figures/a.webp")}
+    return group_page(rows, structures, jacobians=jacobians, links=links, version="1.2.3", **more)
+
+
+def data_of(text: str) -> dict:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    return json.loads(found[1])
+
+
+def test_left_and_right_are_joined_and_the_best_structure_stands_first():
+    rows = [
+        structure_row("sub-01", "Left-Amygdala", 0.5, 0.7),
+        structure_row("sub-01", "Right-Amygdala", 0.6, 0.8),
+        structure_row("sub-01", "ctx-lh-insula", 0.4, 0.9),
+    ]
+    assert joined(rows) == {("sub-01", SPACE): {"Amygdala": (0.55, 0.75), "insula": (0.4, 0.9)}}
+    assert data_of(page())["structures"] == ["Putamen", "Amygdala"]
+
+
+def test_without_a_consensus_the_atlas_labels_are_shown_and_named():
+    row = {**structure_row("sub-01", "Left-Amygdala", 0, 0), "reference": "n/a"}
+    row |= {"dice": "n/a", "atlas_dice_affine": "0.5", "atlas_dice": "0.6"}
+    found = joined([row])
+    assert found == {("sub-01", SPACE): {"Amygdala": (0.5, 0.6)}}
+    scan = scan_row("sub-01", segmentation="aseg.mgz", atlas_reference="atlas (approximate)")
+    text = group_page([scan], [row], jacobians={}, links={}, version="1")
+    assert "atlas (approximate); too few participants" in data_of(text)["dice_note"]
+
+
+def test_the_page_asks_nothing_of_any_other_machine_and_holds_no_broken_number():
+    text = page()
+    assert not re.search(r'(?:src|href)="https?:', text)
+    assert "NaN" not in text.split("<script>")[0]
+    assert "</b>" not in text
+    assert "<b>" not in text.partition('id="data">')[2].partition("</script>")[0]
+
+
+def test_a_cohort_without_labels_or_results_has_a_page():
+    text = group_page([scan_row("sub-01")], [], jacobians={}, links={}, version="1")
+    assert data_of(text)["dice_note"] == "No scan has a segmentation."
+    assert group_page([], [], jacobians={}, links={}, version="1")
+
+
+@pytest.fixture
+def tab(tmp_path):
+    """A page of a headless Chromium, which notes errors and what it asks for."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = os.environ.get("VXMPREP_TEST_BROWSER") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if program is None:
+        pytest.skip("no Chromium is at hand; set VXMPREP_TEST_BROWSER")
+    with api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab.set_default_timeout(120_000)
+        tab.wrong, tab.asked = [], []
+        tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
+        tab.on("console", lambda said: said.type == "error" and tab.wrong.append(said.text))
+        tab.on("request", lambda request: tab.asked.append(request.url))
+        yield tab
+        browser.close()
+
+
+def rows_of(tab) -> list[str]:
+    return tab.eval_on_selector_all(
+        "#table tbody tr", "rows => rows.map((row) => row.dataset.scan)"
+    )
+
+
+def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
+    row = {"name": "Amygdala", "p_holm": 0.01, "effect": 0.5, "other": 0.7, "dice": 0.8,
+           "difference": 0.1, "low": 0.05, "high": 0.15, "participants": 9}  # fmt: skip
+    compared = {"other": "before", "words": "better", "rows": [row]}
+    (tmp_path / "sub-01" / "figures").mkdir(parents=True)
+    (tmp_path / "sub-01" / "figures" / "a.webp").write_bytes(b"RIFF")
+    (tmp_path / "group.html").write_text(page(compare=compared), encoding="utf-8")
+    tab.goto((tmp_path / "group.html").as_uri())
+
+    assert rows_of(tab)[:3] == ["sub-90", "sub-91", "sub-01"]  # failures first
+    first = tab.locator("#look li").first.inner_text()
+    assert first == "fail sub-90: affine: turned by 178 degrees <b>&"
+    assert tab.locator("#boxes .box").count() == 4
+    assert tab.locator("#beforeafter circle").count() == 7
+    assert tab.get_attribute("#table td a", "href") == "sub-01.html"
+    assert "Compared with before" in tab.inner_text("#compare-section")
+
+    tab.click("th[data-key=dice]")
+    assert rows_of(tab)[0] == "sub-91"
+    assert rows_of(tab)[-1] == "sub-90"  # it has none
+    tab.click("th[data-key=dice]")
+    assert rows_of(tab)[0] == "sub-01"
+    assert rows_of(tab)[-1] == "sub-90"
+    assert tab.get_attribute("th[data-key=dice]", "aria-sort") == "descending"
+
+    tab.fill("#search", "178 deg")
+    assert rows_of(tab) == ["sub-90"]
+    assert tab.inner_text("#boxes") == "No scan shown has a segmentation in atlas space."
+    tab.fill("#search", "")
+    tab.click("[data-verdict=pass]")
+    assert set(rows_of(tab)) == {"sub-90", "sub-91"}
+    assert "2 of 8 scans shown" in tab.inner_text("#shown")
+    tab.click("[data-verdict=pass]")
+
+    tab.locator("#beforeafter circle[data-scan=sub-03]").click(force=True)
+    assert tab.get_attribute("tr.marked", "data-scan") == "sub-03"
+    tab.dispatch_event("#beforeafter circle[data-scan=sub-91]", "mousemove")
+    assert tab.inner_text("#tip").startswith("sub-91: 0.650 to 0.700")
+
+    assert tab.wrong == []
+    assert all(url.startswith("file:") for url in tab.asked)
