@@ -23,7 +23,7 @@ IGNORED = """\
 *.html
 figures
 assets
-group_*.tsv
+group_*
 participants_status.tsv
 models
 logs
