@@ -8,6 +8,6 @@ set -euo pipefail
 # Scans in progress; removed when they are done.
 work=@WORK@
 mkdir -p "$work"
-@SETUP@
+@SETUP@@BEFORE@
 # With exec, the signal that Slurm sends before the time is over reaches the command itself.
 exec @COMMAND@

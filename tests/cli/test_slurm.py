@@ -199,6 +199,17 @@ def test_bad_options_are_refused_in_one_line(study, capfd, more, said):
     assert said in line
 
 
+def test_the_group_notes_what_was_killed_and_goes_on(study, slurm_programs, monkeypatch):
+    monkeypatch.setattr("vxmprep.cli.parser.LEVELS", (*LEVELS, "group"))
+    folder = write(study, "--submit", levels=["participant", "group"])
+    assert (slurm_programs / "asked").read_text().splitlines()[-1] == (
+        "--parsable --dependency=afterany:1 group.sh"
+    )
+    end_a_job(folder, "CANCELLED AT noon DUE TO TIME LIMIT")
+    assert words_of(folder / "group.sh")[:3] == [str(study.bids), str(study.out), "group"]
+    assert {row["status"] for row in study.status().values()} == {"failed"}
+
+
 ENDS = {
     "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***":
         "ran out of time; give more --time",

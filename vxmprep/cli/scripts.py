@@ -87,8 +87,10 @@ class Site:
         Apptainer image to run in.
     binds : tuple of str
         Folders to be seen in it, and how, as Apptainer has them.
-    program : tuple of str
-        The words that start vxmprep.
+    python : str
+        The interpreter that has vxmprep.
+    folder : Path
+        Where the scripts lie.
     """
 
     account: str | None
@@ -96,7 +98,8 @@ class Site:
     setup: tuple[str, ...]
     image: Path | None
     binds: tuple[str, ...]
-    program: tuple[str, ...]
+    python: str
+    folder: Path
 
 
 def options_of(settings: Settings, level: str) -> list[str]:
@@ -155,7 +158,8 @@ def script(job: Job, site: Site, settings: Settings, database: Path) -> str:
         WORK=WORK if settings.work_dir == Path("work").absolute() else shlex.quote(
             str(settings.work_dir)),
         SETUP="".join(f"{line}\n" for line in site.setup),
-        COMMAND=" \\\n    ".join([*_start(job, site), *words]),
+        BEFORE=_note_killed(job, site, settings) if job.level == "group" else "",
+        COMMAND=_command([*_start(job, site, "vxmprep"), *words]),
     )  # fmt: skip
 
 
@@ -206,9 +210,21 @@ def _directives(job: Job, site: Site) -> list[str]:
     ]
 
 
-def _start(job: Job, site: Site) -> list[str]:
-    """Give the words before vxmprep's own."""
-    program = " ".join(map(shlex.quote, site.program))
+def _note_killed(job: Job, site: Site, settings: Settings) -> str:
+    """Note in the records which scans Slurm has killed, so that the tables name them."""
+    where = [shlex.quote(str(one)) for one in (settings.bids_dir, settings.output_dir)]
+    folder = f"--script-dir={shlex.quote(str(site.folder))}"
+    words = [*_start(job, site, "vxmprep.cli.slurm"), *where, folder, "--status || true"]
+    return f"\n# Notes which scans were killed with their jobs.\n{_command(words)}\n"
+
+
+def _command(words: Sequence[str]) -> str:
+    return " \\\n    ".join(words)
+
+
+def _start(job: Job, site: Site, module: str) -> list[str]:
+    """Give the words before a command's own options."""
+    program = f"{shlex.quote(site.python)} -m {module}"
     if site.image is None:
         return [program]
     words = ["apptainer exec --cleanenv --containall" + (" --nv" if job.gpus else "")]

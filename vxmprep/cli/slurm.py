@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.bids.index import DATABASE, DatasetError
+from vxmprep.bids.validation import validate
 from vxmprep.cli.cohort import read_queue, tell
 from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
@@ -212,6 +213,8 @@ def _write(settings: Settings, asked: argparse.Namespace, folder: Path) -> int:
             f"--submit: {count} jobs of this cohort are not at their end yet; wait for them, see "
             "--status, or cancel them with scancel"
         )
+    if not settings.skip_bids_validation and (warning := validate(settings.bids_dir)):
+        print(f"vxmprep-slurm: {warning}", file=sys.stderr)
     database = settings.bids_database_dir or folder / "bids-index"
     if settings.bids_database_dir is None:
         (database / DATABASE).unlink(missing_ok=True)  # the dataset may have grown
@@ -451,10 +454,10 @@ def _most_tasks() -> int:
 def _site(settings: Settings, asked: argparse.Namespace, folder: Path) -> Site:
     image = asked.image and asked.image.absolute()
     if image is None:
-        program = (sys.executable, "-m", "vxmprep")
+        python = sys.executable
         binds = ()
     else:
-        program = ("vxmprep",)
+        python = "python"
         writable = {settings.output_dir, folder, settings.bids_database_dir}
         binds = tuple(
             str(path) if path in writable else f"{path}:{path}:ro"
@@ -466,7 +469,8 @@ def _site(settings: Settings, asked: argparse.Namespace, folder: Path) -> Site:
         tuple(asked.setup),
         image,
         tuple(dict.fromkeys([*binds, *asked.bind])),
-        program,
+        python,
+        folder,
     )
 
 
