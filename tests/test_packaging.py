@@ -128,6 +128,8 @@ def test_wheel_and_sdist_hold_the_same_package(wheel, sdist):
         f"vxmprep/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("workflows/*.py")
     }
     assert here <= in_wheel
+    slurm = {f"vxmprep/data/slurm/{path.name}" for path in (ROOT / "containers/slurm").iterdir()}
+    assert slurm <= in_wheel
 
 
 def test_the_wheel_has_one_version_its_licence_and_its_commands(wheel):
