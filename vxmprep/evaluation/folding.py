@@ -9,7 +9,8 @@ import nibabel as nb
 import numpy as np
 
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.itk import field_member, itk_frame
+from vxmprep.spatial.itk import field_member
+from vxmprep.spatial.jacobian import field_along_axes
 from vxmprep.spatial.jacobian import jacobian_determinant as determinant_of
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def displacement_in_voxels(transform: sitk.Transform, grid: Grid) -> np.ndarray:
     """
     import SimpleITK as sitk
 
-    field = sitk.GetArrayFromImage(_field_along_axes(transform, grid)) / grid.spacing
+    field = sitk.GetArrayFromImage(field_along_axes(field_member(transform), grid)) / grid.spacing
     return np.ascontiguousarray(field.transpose(3, 2, 1, 0), dtype=np.float32)
 
 
@@ -205,7 +206,8 @@ def inverse_consistency(
         raise ValueError("inverse_consistency: the mask is empty")
     coarse = Grid(inside.shape, Grid.of(mask).affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
     # The last member acts first.
-    left = sitk.GetArrayFromImage(_sampled(sitk.CompositeTransform([inverse, forward]), coarse))
+    there_and_back = sitk.CompositeTransform([inverse, forward])
+    left = sitk.GetArrayFromImage(field_along_axes(there_and_back, coarse))
     far = np.linalg.norm(left.transpose(2, 1, 0, 3)[inside], axis=-1)
     return float(far.mean()), float(np.percentile(far, 99)), float(far.max())
 
@@ -217,33 +219,3 @@ def _tetrahedra() -> list[tuple[tuple[int, int, int], ...]]:
     ]
     middles = [((s, s, 0), (s, 0, s), (0, s, s)) for s in (1, -1)]
     return [*corners, *middles]
-
-
-def _sampled(transform: sitk.Transform, grid: Grid) -> sitk.Image:
-    """Give the displacement of a transform at the voxels of a grid, LPS mm."""
-    import SimpleITK as sitk
-
-    direction, spacing, origin = itk_frame(grid)
-    return sitk.TransformToDisplacementField(
-        transform,
-        sitk.sitkVectorFloat64,
-        [int(n) for n in grid.shape],
-        origin.tolist(),
-        spacing.tolist(),
-        direction.ravel().tolist(),
-    )
-
-
-def _field_along_axes(transform: sitk.Transform, grid: Grid) -> sitk.Image:
-    """Give the deformable part of a transform on a grid, mm along the grid's axes.
-
-    ITK's filter differentiates along the array's axes but leaves the vectors in the world's:
-    turned into the array's frame, they agree for any orientation of the grid.
-    """
-    import SimpleITK as sitk
-
-    direction, spacing, _ = itk_frame(grid)
-    field = sitk.GetArrayFromImage(_sampled(field_member(transform), grid)) @ direction
-    along_axes = sitk.GetImageFromArray(field, isVector=True)
-    along_axes.SetSpacing(spacing.tolist())
-    return along_axes

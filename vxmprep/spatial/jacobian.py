@@ -31,6 +31,31 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
     """
     import SimpleITK as sitk
 
+    determinant = sitk.DisplacementFieldJacobianDeterminant(field_along_axes(transform, grid))
+    data = sitk.GetArrayFromImage(determinant).T.astype(np.float32)
+    return nb.Nifti1Image(data, grid.affine)
+
+
+def field_along_axes(transform: sitk.Transform, grid: Grid) -> sitk.Image:
+    """Give the displacement of a map of points at the voxels of a grid, along the grid's axes.
+
+    ITK's filter differentiates along the array's axes but leaves the vectors in the world's:
+    turned into the array's frame, they agree for any orientation of the grid.
+
+    Parameters
+    ----------
+    transform : SimpleITK.Transform
+        Maps points of `grid` to points of an image.
+    grid : Grid
+        Where.
+
+    Returns
+    -------
+    SimpleITK.Image
+        Vectors in mm; of the grid it has the spacing alone.
+    """
+    import SimpleITK as sitk
+
     direction, spacing, origin = itk_frame(grid)
     field = sitk.TransformToDisplacementField(
         transform,
@@ -40,10 +65,6 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
         spacing.tolist(),
         direction.ravel().tolist(),
     )
-    # ITK's filter differentiates along the array's axes but leaves the vectors in the world's:
-    # turned into the array's frame, they agree for any orientation of the grid.
     along_axes = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) @ direction, isVector=True)
     along_axes.SetSpacing(spacing.tolist())
-    determinant = sitk.DisplacementFieldJacobianDeterminant(along_axes)
-    data = sitk.GetArrayFromImage(determinant).T.astype(np.float32)
-    return nb.Nifti1Image(data, grid.affine)
+    return along_axes
