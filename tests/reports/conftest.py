@@ -23,7 +23,10 @@ METRICS = {
                 "JacobianMin": -0.2, "JacobianMax": 4.0},
     "Overlap": {"Reference": "atlas", "Structures": 3, "StructuresAbsent": 27,
                 "DiceMeanAffine": 0.6543, "DiceMean": 0.7654},
-    "quality": {"verdict": "warn", "reasons": ["folding in 7 voxels"]},
+    "Quality": {
+        "Verdict": "warn",
+        "Reasons": [{"Verdict": "warn", "Reason": "folding in 7 voxels"}],
+    },
 }  # fmt: skip
 SETTINGS = {
     "Settings": {"SkullStrip": "auto", "BiasCorrection": "N4", "Affine": "greedy",

@@ -38,7 +38,7 @@ from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge_coho
 
 PAGE = "group.html"
 
-THUMBNAILS = ("figure_contours", "figure_full", "figure_mask")
+THUMBNAILS = ("figure_full", "figure_mask")
 """Pictures of a scan by what they hold; the first that there is stands in the cohort's page."""
 
 LARGEST_WORKER_GB = 1.5

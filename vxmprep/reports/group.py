@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import numpy as np
 
-SIDE = re.compile(r"^(?:Left|Right)-|^ctx-[lr]h-")
+from vxmprep.reports.overlap import SIDE
 
 NUMBERS = (
     "dice_affine", "dice", "hd95_affine_mm", "hd95_mm", "atlas_dice_affine", "atlas_dice", "ncc",

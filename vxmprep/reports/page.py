@@ -159,7 +159,7 @@ def _result(output_dir: Path, record: Record, space: str) -> dict:
         "figures": {name: path for name, path in made.items() if name.startswith("figure_")},
         "viewer": made.get("viewer"),
         "problems": stages["report"].get("flags", []),
-        "quality": metrics.get("quality") or metrics.get("Quality") or {},
+        "quality": _quality(metrics.get("Quality") or {}),
         "cards": _cards(metrics),
         "folded": metrics.get("Folding", {}).get("FoldedVoxels"),
         "reference": rows[0]["reference"] if rows else "",
@@ -168,6 +168,12 @@ def _result(output_dir: Path, record: Record, space: str) -> dict:
         "rows": rows,
         "metrics": json.dumps(metrics, indent=2) if metrics else "",
     }
+
+
+def _quality(found: Mapping) -> dict:
+    """Give the verdict and the words of its reasons; empty for results of an earlier version."""
+    reasons = [reason["Reason"] for reason in found.get("Reasons", [])]
+    return {"verdict": found["Verdict"], "reasons": reasons} if found else {}
 
 
 def _cards(metrics: Mapping) -> list[tuple[str, str, str]]:
