@@ -7,7 +7,7 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from vxmprep.preparation.align import LEAST_SIMILARITY, Alignment, align, coarse, judge
+from vxmprep.preparation.align import LEAST_SIMILARITY, TURNS, Alignment, align, coarse, judge
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.resample import resample
 
@@ -91,6 +91,24 @@ def test_a_scan_turned_by_its_header_is_aligned_all_the_same(found_turned, small
     expected = apply_affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ ATLAS_TO_SCAN, points)
     error = apply_affine(found_turned.atlas_to_scan, points) - expected
     assert np.linalg.norm(error, axis=1).max() < 1.0
+
+
+def test_there_is_a_start_for_every_way_that_a_header_can_take_the_axes():
+    expected = Rotation.create_group("O").as_matrix().round() + 0.0
+    assert len(TURNS) == 24
+    assert {turn.tobytes() for turn in np.array(TURNS) + 0.0} == {m.tobytes() for m in expected}
+    np.testing.assert_array_equal(TURNS[0], np.eye(3))
+
+
+@pytest.mark.slow
+def test_a_scan_whose_header_exchanges_axes_is_aligned_all_the_same(scan, small_brain, mask):
+    axes = from_matvec(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
+    wrong = nb.Nifti1Image(np.asarray(scan.dataobj), axes @ scan.affine)
+    found = align(wrong, foreground(wrong), small_brain, mask)
+    points = brain_points(small_brain)
+    error = apply_affine(found.atlas_to_scan, points) - apply_affine(axes @ ATLAS_TO_SCAN, points)
+    assert np.linalg.norm(error, axis=1).max() < 1.0
+    assert "orientation" in found.flags[0]
 
 
 def test_a_scan_turned_by_its_header_is_flagged_for_its_orientation(found_turned):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def ants(fixed: nb.Nifti1Image, moving: nb.Nifti1Image) -> Iterator[np.ndarray]:
-    """Search with antsRegistration: first from the header's orientation, then from half turns.
+    """Search with antsRegistration: first from the header's orientation, then from others.
 
     References
     ----------

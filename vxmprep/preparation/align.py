@@ -29,13 +29,25 @@ LARGEST_TURN = 60.0
 DARKEST = 1e-6
 """Intensity of the darkest voxel of a coarse brain."""
 
-TURNS = (
+HALF_TURNS = (
     np.eye(3),
     np.diag([-1.0, -1.0, 1.0]),
     np.diag([-1.0, 1.0, -1.0]),
     np.diag([1.0, -1.0, -1.0]),
 )
-"""The header's word, then half turns about the three axes, for headers that are wrong."""
+
+TURNS = (
+    *HALF_TURNS,
+    *(
+        half @ np.eye(3)[list(axes)] * sign
+        for axes, sign in (
+            ((0, 2, 1), -1), ((1, 0, 2), -1), ((2, 1, 0), -1), ((1, 2, 0), 1), ((2, 0, 1), 1),
+        )
+        for half in HALF_TURNS
+    ),
+)  # fmt: skip
+"""The header's word, half turns about the three axes, then the other ways of putting three axes
+onto three, for headers that are wrong: the 24 turns of a cube. Nothing is mirrored."""
 
 Search = Callable[[nb.Nifti1Image, nb.Nifti1Image], Iterable[np.ndarray]]
 """From two brains, atlas and scan, both with their middle at 0 mm, to affines (4, 4) of 12 degrees
@@ -87,7 +99,7 @@ class Alignment:
 
 
 def greedy(fixed: nb.Nifti1Image, moving: nb.Nifti1Image) -> Iterator[np.ndarray]:
-    """Search with greedy: first from the header's orientation, then from half turns of it.
+    """Search with greedy: first from the header's orientation, then from other turns of it.
 
     References
     ----------
