@@ -199,8 +199,7 @@ def test_bad_options_are_refused_in_one_line(study, capfd, more, said):
     assert said in line
 
 
-def test_the_group_notes_what_was_killed_and_goes_on(study, slurm_programs, monkeypatch):
-    monkeypatch.setattr("vxmprep.cli.parser.LEVELS", (*LEVELS, "group"))
+def test_the_group_notes_what_was_killed_and_goes_on(study, slurm_programs):
     folder = write(study, "--submit", levels=["participant", "group"])
     assert (slurm_programs / "asked").read_text().splitlines()[-1] == (
         "--parsable --dependency=afterany:1 group.sh"

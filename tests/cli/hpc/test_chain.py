@@ -67,7 +67,7 @@ def states(study) -> dict[str, str]:
     return {name: row["status"] for name, row in study.status().items()}
 
 
-LEVELS = ("prepare", "train", "participant")
+LEVELS = ("prepare", "train", "participant", "group")
 
 
 def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_are_done(
@@ -84,7 +84,7 @@ def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_ar
     said = capfd.readouterr().out
     # Slurm here takes four tasks an array.
     assert re.findall(r"^(\w+) \d+$", said, re.MULTILINE) == [
-        "prepare", "prepare", "train", "participant", "participant",
+        "prepare", "prepare", "train", "participant", "participant", "group",
     ]  # fmt: skip
     slurm.wait()
     status = main([str(cohort.bids), str(cohort.out), "--status"])
@@ -100,6 +100,8 @@ def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_ar
     left_out = json.loads((cohort.out / "models/cohort/card.json").read_text())["left_out"]
     # The training has more memory, and prepares what is not prepared.
     assert set(left_out) == {"sub-03"}
+    rows = (cohort.out / "group_registration.tsv").read_text()
+    assert {f"sub-{label}" for label in PEOPLE} == set(re.findall("^sub-..", rows, re.MULTILINE))
     before = cohort.results()
 
     cohort.t1w("03").write_bytes(good)
@@ -107,7 +109,7 @@ def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_ar
     assert slurm_command(cohort, LEVELS, *enough, "--submit") == 0
     said = capfd.readouterr().out
     assert "1 tasks for 2 participants" in said
-    assert re.findall(r"^(\w+) \d+$", said, re.MULTILINE) == ["prepare", "participant"]
+    assert re.findall(r"^(\w+) \d+$", said, re.MULTILINE) == ["prepare", "participant", "group"]
     slurm.wait()
     assert main([str(cohort.bids), str(cohort.out), "--status"]) == 0, all_logs(cohort)
     assert set(states(cohort).values()) == {"done"}
@@ -117,7 +119,8 @@ def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_ar
     }
 
     assert slurm_command(cohort, LEVELS, *enough, "--submit") == 0
-    assert "all is done already" in capfd.readouterr().out
+    assert re.findall(r"^(\w+) \d+$", capfd.readouterr().out, re.MULTILINE) == ["group"]
+    slurm.wait()
 
 
 def test_the_signal_before_the_end_of_a_jobs_time_ends_it_with_what_is_finished_recorded(
