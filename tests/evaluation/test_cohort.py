@@ -1,6 +1,7 @@
 """A cohort against the majority of the others, from files."""
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nb
@@ -47,7 +48,7 @@ def test_every_scan_is_compared_with_the_majority_of_the_others(tmp_path, proces
     found = cohort_overlap(
         written(tmp_path, maps), tmp_path / "w", labels="all", processes=processes
     )
-    assert found.voters == 6
+    assert len(found.voters) == 6
     assert found.labels == (17, 53, 1002)
     for name, own in maps.items():
         others = [labels for other, labels in maps.items() if other != name]
@@ -68,11 +69,22 @@ def test_a_person_never_votes_on_any_of_their_own_scans(tmp_path):
     # Twice the same odd person: neither scan is helped by the other.
     maps |= {"sub-odd_ses-1": brain(9, 3), "sub-odd_ses-2": brain(9, 3)}
     found = cohort_overlap(written(tmp_path, maps), tmp_path / "w", labels="all")
-    assert found.voters == 5
+    assert len(found.voters) == 5
     expected = overlaps(majority([brain(i) for i in range(4)]), brain(9, 3))
     for name in ("sub-odd_ses-1", "sub-odd_ses-2"):
         for row in found.rows[name]:
             np.testing.assert_equal(row.dice, expected[row.label].dice)
+
+
+def test_a_scan_without_a_vote_is_compared_all_the_same(tmp_path):
+    maps = {f"sub-{i}": brain(i) for i in range(5)}
+    *sound, odd = written(tmp_path, {**maps, "sub-odd": brain(9, 3)})
+    found = cohort_overlap([*sound, replace(odd, votes=False)], tmp_path / "w", labels="all")
+    assert len(found.voters) == 5
+    expected = overlaps(majority(list(maps.values())), brain(9, 3))
+    assert [r.dice for r in found.rows["sub-odd"]] == pytest.approx(
+        [expected[r.label].dice for r in found.rows["sub-odd"]]
+    )
 
 
 def test_three_participants_have_no_consensus_and_four_have(tmp_path):
@@ -133,7 +145,7 @@ def test_odd_maps_are_refused_by_name_and_the_others_compared(tmp_path):
         in (found.refused["grid"])
     )
     assert set(found.rows) == {*maps, "floats"}
-    assert found.voters == 6
+    assert len(found.voters) == 6
 
 
 def test_of_a_large_cohort_one_scan_is_in_memory_at_a_time(tmp_path, monkeypatch):
@@ -159,6 +171,6 @@ def test_of_a_large_cohort_one_scan_is_in_memory_at_a_time(tmp_path, monkeypatch
         labels=(17,),
         seen=lambda _: most.append(sum(one() is not None for one in alive)),
     )
-    assert found.voters == len(found.rows) == 60
+    assert len(found.voters) == len(found.rows) == 60
     assert len(alive) > 240
     assert max(most) < 20

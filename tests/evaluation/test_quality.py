@@ -29,11 +29,11 @@ def test_a_sound_scan_passes_without_a_reason():
     [
         (
             "Similarity",
-            {"LocalCorrelation": 0.5},
+            {"LocalCorrelation": 0.6},
             WARN,
-            "local correlation with the atlas is 0.50",
+            "local correlation with the atlas is 0.60",
         ),
-        ("Similarity", {"LocalCorrelation": 0.3}, FAIL, "expected at least 0.45"),
+        ("Similarity", {"LocalCorrelation": 0.3}, FAIL, "expected at least 0.5"),
         ("Consensus", {"DiceMean": 0.4, "DiceMeanAffine": 0.41}, FAIL, "consensus is 0.40"),
         ("Folding", {"FoldedPercent": 0.5}, WARN, "folded voxels (%) is 0.500"),
         ("Folding", {"FoldedPercent": 3.0}, FAIL, "at most 1"),

@@ -98,7 +98,7 @@ REGISTRATION_COLUMNS = {
 
 
 def overlap_rows(
-    result: Result, consensus: Sequence[StructureOverlap], labels: Sequence[int], voters: int
+    result: Result, consensus: Sequence[StructureOverlap], labels: Sequence[int], others: int
 ) -> list[dict[str, str]]:
     """Give the rows of one scan in the table of structures.
 
@@ -110,8 +110,8 @@ def overlap_rows(
         Its overlaps with the consensus; empty where there is none.
     labels : sequence of int
         The structures of the table.
-    voters : int
-        Participants of the consensus.
+    others : int
+        Other participants that make the consensus.
     """
     ours = {found.label: found for found in consensus}
     atlas = {int(row["label"]): row for row in result.dice()}
@@ -128,7 +128,7 @@ def overlap_rows(
                 "dice": _text(found.dice),
                 "hd95_affine_mm": _text(found.hd95_affine),
                 "hd95_mm": _text(found.hd95),
-                "reference": f"{CONSENSUS} of {voters - 1} others",
+                "reference": f"{CONSENSUS} of {others} others",
             }
             if found
             else {"voxels_moving": own.get("voxels_moving", "n/a")}

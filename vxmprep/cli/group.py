@@ -34,7 +34,7 @@ from vxmprep.bids.tables import (
 from vxmprep.config import LABEL_SETS, Settings, UsageError
 from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
 from vxmprep.evaluation.labels import name_of
-from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge_cohort
+from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge, judge_cohort
 
 PAGE = "group.html"
 
@@ -137,7 +137,10 @@ def judge_results(
         compared[space] = found
         rows = {
             result.scan: overlap_rows(
-                result, found.rows.get(result.scan, []), found.labels, found.voters
+                result,
+                found.rows.get(result.scan, []),
+                found.labels,
+                len(found.voters - {result.participant}),
             )
             for result in here
         }
@@ -184,7 +187,7 @@ def summary(cohort: Cohort) -> str:
             )
         elif space:
             lines.append(
-                f"{space}: {found.voters} participants with a segmentation, too few for a "
+                f"{space}: {len(found.voters)} participants with a segmentation, too few for a "
                 "consensus; at least 4 are needed"
             )
     return "\n".join(lines)
@@ -235,6 +238,7 @@ def _compare(
             result.participant,
             result.files["labels_in_atlas_affine"],
             result.files["labels_in_atlas"],
+            votes=judge(result.metrics).verdict != FAIL,
         )
         for result in results
         if {"labels_in_atlas_affine", "labels_in_atlas"} <= result.files.keys()

@@ -37,12 +37,15 @@ class LabelMaps:
         The scan, and who it is of.
     affine, full : Path
         Label maps brought there by the affine alone and by the whole transform.
+    votes : bool
+        Whether it may speak for its participant in the consensus; it is compared in any case.
     """
 
     name: str
     participant: str
     affine: Path
     full: Path
+    votes: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class CohortOverlap:
     ----------
     labels : tuple of int
         The structures of the tables.
-    voters : int
+    voters : frozenset of str
         Participants that make the consensus; each scan is compared without its own.
     merged : bool
         Whether parcels count as cortex.
@@ -133,7 +136,7 @@ class CohortOverlap:
     """
 
     labels: tuple[int, ...]
-    voters: int
+    voters: frozenset[str]
     merged: bool
     rows: dict[str, list[StructureOverlap]]
     refused: dict[str, str]
@@ -150,7 +153,7 @@ def cohort_overlap(
     """Compare every scan with the majority of the other participants.
 
     The maps are read twice, once to count their labels and once to compare each with the
-    majority of the others; the first scan of each participant votes.
+    majority of the others; the first scan of each participant that may vote does.
 
     Parameters
     ----------
@@ -176,7 +179,8 @@ def cohort_overlap(
     scans = [scan for scan in scans if scan.name not in refused]
     voters = {}
     for scan in scans:
-        voters.setdefault(scan.participant, scan)
+        if scan.votes:
+            voters.setdefault(scan.participant, scan)
     chunks = [scans[start::processes] for start in range(processes)]
     voting = {scan.name for scan in voters.values()}
     for found in _spread(partial(_count, voting=voting), chunks, processes):
@@ -186,18 +190,18 @@ def cohort_overlap(
     merged = labels == "vxm30" or len(census.parcelled) > 1
     chosen = _chosen(labels, census, merged=merged)
     scans = [scan for scan in scans if scan.name not in refused]
+    voters = {p: scan for p, scan in voters.items() if scan.name not in refused}
     rows: dict[str, list[StructureOverlap]] = {}
     if census.voters > LEAST_OTHERS:
         for way, counts in census.counts.items():
             counts = counts.renamed(_cortex) if merged else counts
             counts.consensus().save(folder / way)
-        voters = {p: scan for p, scan in voters.items() if scan.name not in refused}
         tasks = [(scan, voters.get(scan.participant)) for scan in scans]
         compare = partial(_compare, folder=folder, labels=chosen, merged=merged, spacing=spacing)
         for name, found in _spread(compare, tasks, processes):
             rows[name] = found
             seen(1)
-    return CohortOverlap(chosen, census.voters, merged, rows, refused)
+    return CohortOverlap(chosen, frozenset(voters), merged, rows, refused)
 
 
 def read_labels(path: Path) -> np.ndarray:
