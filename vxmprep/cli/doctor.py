@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from collections import Counter
@@ -306,7 +307,7 @@ def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
         text = f"{memory:.1f} GB, a registration takes {GB_PER_SCAN} GB and may be killed"
         yield _finding("error", "memory", text)
     hours = scans * SECONDS_PER_SCAN / at_once / 3600
-    time = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{max(2, math.ceil(60 * hours))} minutes"
     text = f"about {time} for {scans} scans, {at_once} at once ({memory:.0f} GB of memory)"
     yield _finding("note", "time", f"{text}, refinement alone; training comes on top")
     yield _finding("note", "GPU", _gpu())
