@@ -249,7 +249,7 @@ def _fine_maps(
     from vxmprep.morph.inverse import extend, invert
     from vxmprep.morph.pyramid import halve_field, halve_mask, to_image_grid
     from vxmprep.morph.refine import brain_box
-    from vxmprep.morph.smooth import gaussian
+    from vxmprep.morph.smooth import dilated, gaussian
 
     margin = MARGIN_MM // 2
     near_brain = halve_mask(brain.float()) > 0
@@ -257,7 +257,7 @@ def _fine_maps(
     shape = tuple(2 * size - 1 for size in coarse.shape[2:])
     grid = Grid(shape, image_grid.padded(2 * margin).affine)
     # One inside the brain and to its edge, zero 10 voxels beyond.
-    weight = gaussian(functional.max_pool3d(brain.float(), 11, 1, 5), 1.5)
+    weight = gaussian(dilated(brain, 5).float(), 1.5)
     padding = [
         amount
         for size, old in zip(reversed(shape), reversed(brain.shape[2:]), strict=True)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from vxmprep.morph.fold import unfold
 from vxmprep.morph.sampling import check_field
+from vxmprep.morph.smooth import dilated
 
 
 @torch.no_grad()
@@ -53,9 +54,7 @@ def extend(
             f"{tuple(mask.shape)}; give (N, 3, X, Y, Z) and (N, 1, X, Y, Z)"
         )
     pad = [margin] * 6
-    known = functional.max_pool3d(
-        mask.to(displacement.dtype), 2 * dilation + 1, stride=1, padding=dilation
-    )
+    known = dilated(mask, dilation).to(displacement.dtype)
     values = functional.pad(displacement * known, pad)
     known = functional.pad(known, pad)
     extended = _membrane(values, known)

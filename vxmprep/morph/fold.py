@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from vxmprep.morph.field import jacobian
 from vxmprep.morph.pyramid import to_image_grid
-from vxmprep.morph.smooth import gaussian
+from vxmprep.morph.smooth import dilated, gaussian
 
 LEAST = 0.1
 """Smallest determinant that is left alone."""
@@ -110,15 +110,19 @@ def unfold_fine(
     displacement = displacement.clone()
     inner = torch.zeros_like(mask)
     inner[..., 2:-2, 2:-2, 2:-2] = mask[..., 2:-2, 2:-2, 2:-2]
-    found = left = int(_tight(displacement, inner, linear).sum())
+    found = 0
     for attempt in range(WHOLE_ROUNDS):
+        left = _smooth_tight(displacement, inner, linear, 0.6 + 0.2 * attempt)
+        found = found or left
         if not left:
             return displacement, found
-        left = _smooth_tight(displacement, inner, linear, 0.6 + 0.2 * attempt)
     shape = displacement.shape[2:]
     for margin in (8, 16, 24):  # places that touch may undo each other's repair
-        near = functional.max_pool3d(_tight(displacement, inner, linear).float(), 9, 1, 4)[0, 0]
-        places = ndimage.find_objects(ndimage.label(near.cpu().numpy() > 0)[0])
+        tight = _tight(displacement, inner, linear)
+        if not tight.any():
+            break
+        near = dilated(tight, 4)[0, 0].cpu().numpy()
+        places = ndimage.find_objects(ndimage.label(near)[0])
         for place in places:
             window = tuple(
                 slice(max(0, side.start - margin), min(size, side.stop + margin))
@@ -128,8 +132,6 @@ def unfold_fine(
             for attempt in range(rounds):
                 if not _smooth_tight(part, looked_at, linear, 0.6 + 0.2 * attempt):
                     break
-        if not places:
-            break
     return displacement, found
 
 
@@ -140,7 +142,7 @@ def _smooth_tight(
     bad = _tight(displacement, mask, linear)
     count = int(bad.sum())
     if count:
-        weight = gaussian(functional.max_pool3d(bad.to(displacement.dtype), 3, 1, 1), 0.7)
+        weight = gaussian(dilated(bad, 1).to(displacement.dtype), 0.7)
         displacement.lerp_(gaussian(displacement, sigma), weight)
     return count
 

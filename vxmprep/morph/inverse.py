@@ -15,6 +15,9 @@ from vxmprep.morph.sampling import check_field, lengths
 
 __all__ = ["Inverse", "extend", "invert", "invert_between"]
 
+POINTS = 2**20
+"""How many points are solved at a time."""
+
 
 @dataclass(frozen=True)
 class Inverse:
@@ -95,7 +98,7 @@ def _invert_one(
     """Inverse and residual of one field, from positions to start at."""
     target = displaced(torch.zeros_like(displacement)).flatten(2)[0]
     both = _with_derivatives(displacement)
-    found, error = _solve(both, target, start.flatten(2)[0], iterations, tolerance)
+    found, error = _solve_all(both, target, start.flatten(2)[0], iterations, tolerance)
     inverse = (found - target).reshape(displacement.shape)
     return inverse, error.reshape(1, 1, *displacement.shape[2:])
 
@@ -143,7 +146,7 @@ def _fit_between(
     middle = _cell_means(exact)
     target = displaced(torch.zeros_like(middle)).flatten(2)[0] + 0.5
     guess = target + middle.flatten(2)[0]
-    found, _ = _solve(_with_derivatives(displacement), target, guess, iterations, tolerance)
+    found, _ = _solve_all(_with_derivatives(displacement), target, guess, iterations, tolerance)
     error = middle - (found - target).reshape(middle.shape)
     around = _cell_means(functional.pad(error, [1] * 2 * (error.ndim - 2)))
     return exact - around * (2 / 3)
@@ -161,6 +164,21 @@ def _with_derivatives(displacement: torch.Tensor) -> torch.Tensor:
     """Stack one field and the derivatives of its map: ``(1, 12, X, Y, Z)``, ``(1, 6, X, Y)``."""
     rows = [element[:, None] for row in jacobian(displacement) for element in row]
     return torch.cat([displacement, *rows], dim=1)
+
+
+def _solve_all(
+    both: torch.Tensor,
+    goal: torch.Tensor,
+    guess: torch.Tensor,
+    iterations: int,
+    tolerance: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Solve some points after others: many times a field's size is needed for each."""
+    found, error = torch.empty_like(guess), torch.empty_like(guess[0])
+    parts = (volume.split(POINTS, dim=-1) for volume in (goal, guess, found, error))
+    for one, start, solved, missed in zip(*parts, strict=True):
+        solved[:], missed[:] = _solve(both, one, start, iterations, tolerance)
+    return found, error
 
 
 def _solve(

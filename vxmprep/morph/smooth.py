@@ -50,6 +50,29 @@ def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
     return result.view(volume.shape)
 
 
+def dilated(mask: torch.Tensor, voxels: int) -> torch.Tensor:
+    """Mark all within a cube around each marked voxel; max-pooling takes 10 times as long.
+
+    Parameters
+    ----------
+    mask
+        ``(..., X, Y, Z)`` bool.
+    voxels
+        Half the cube's side, without the voxel itself.
+
+    Returns
+    -------
+    torch.Tensor
+        Bool, of the same shape.
+
+    Examples
+    --------
+    >>> dilated(torch.tensor([[[0, 0, 1, 0, 0]]]) > 0, 1).int().tolist()
+    [[[0, 1, 1, 1, 0]]]
+    """
+    return box_sum(mask.float(), 2 * voxels + 1) > 0.5
+
+
 def gaussian(volume: torch.Tensor, sigma: float, axes: int = 3) -> torch.Tensor:
     """Smooth with a Gaussian along each of the last axes.
 
