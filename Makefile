@@ -4,6 +4,7 @@
 #              IMAGE=FILE.sif and Apptainer are there, the image
 # make parity  networks of the original code, in environments of its own, against ours
 # make bench   time, memory and accuracy beside the original code and greedy (an hour)
+# make docs    the documentation, in docs/_build/index.html
 # make lint    style of the code
 # make clean   remove the environment, the demo and what builds leave
 #
@@ -26,7 +27,7 @@ INPUTS := $(PARITY)/pair
 ORIGINAL := --no-deps voxelmorph==0.2 neurite==0.2 pystrum==0.4
 SUPPORT := "numpy<2" nibabel scipy scikit-image scikit-learn h5py matplotlib tqdm six packaging
 
-.PHONY: demo test test-hpc parity parity-fixtures bench lint clean env
+.PHONY: demo test test-hpc parity parity-fixtures bench docs lint clean env
 
 demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
@@ -82,6 +83,9 @@ $(PARITY)/.made:
 	$(PARITY)/keras/bin/python -m pip install --quiet $(ORIGINAL)
 	touch $@
 
+docs: $(STAMP)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs docs/_build
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -97,6 +101,6 @@ $(STAMP): setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(VENV)-newer $(VENV)-boutiques build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) $(VENV)-newer $(VENV)-boutiques build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	rm -rf "$(OUTPUT)"
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

