@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from vxmprep.spatial.grid import Grid
     from vxmprep.spatial.transform import Transform
 
-FORMATS = ("itk", "fsl", "freesurfer", "x5")
+FORMATS = ("itk", "fsl", "freesurfer", "x5", "fmriprep")
 ENDS = {
     "itk": {".nii.gz": "field", ".nii": "field", ".txt": "affine", ".tfm": "affine"},
     "fsl": {".nii.gz": "field", ".nii": "field", ".mat": "affine"},
     "freesurfer": {".mgz": "field", ".lta": "affine"},
     "x5": {".x5": "chain"},
+    "fmriprep": {},
 }
 """What a file of each format holds, by the end of its name."""
 
@@ -36,6 +37,8 @@ formats resample images as the transform itself does, the affine included:
   fsl         .nii.gz    relative warp (applywarp -w); give --format fsl
               .mat       affine (flirt -applyxfm -init); give --format fsl
   x5          .x5        affines and fields, each on its own grid (nitransforms)
+  fmriprep    a folder   for fMRIPrep's and sMRIPrep's --derivatives, in place of their own
+                         registration; give vxmprep's OUTPUT_DIR and --format fmriprep
 """
 
 EPILOG = """\
@@ -44,6 +47,8 @@ examples:
   vxmprep-convert sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5 -o T1w_to_MNI.mgz
   vxmprep-convert sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5 --format fsl \\
       -r MNI.nii.gz -m sub-01_T1w.nii.gz -o T1w_to_MNI_warp.nii.gz
+  # a cohort for fmriprep --derivatives vxmprep=for-fmriprep
+  vxmprep-convert study-vxmprep --format fmriprep -o for-fmriprep
 
 exit codes: 0 done; 2 bad usage or input, said in one line
 """
@@ -64,10 +69,10 @@ def build_parser() -> Parser:
         nargs="+",
         metavar="XFM",
         help="transforms of ITK, put together in the order of antsApplyTransforms: the last one "
-        "acts on images first; [FILE,1] inverts an affine",
+        "acts on images first; [FILE,1] inverts an affine. For fmriprep vxmprep's OUTPUT_DIR",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="the file to write"
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="what to write"
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="the program's (default: by the end of OUT)"
@@ -112,6 +117,9 @@ def convert(options: argparse.Namespace) -> None:
     UsageError, ValueError
         The message names the file or option and says what to do.
     """
+    if options.format == "fmriprep":
+        _hand_over(options)
+        return
     form, end = _format(options)
     for transform in options.transform:
         path, _ = split(transform)
@@ -130,6 +138,18 @@ def convert(options: argparse.Namespace) -> None:
         _write_itk(options, chain, holds)
     else:
         _write_between(options, chain, form, holds)
+
+
+def _hand_over(options: argparse.Namespace) -> None:
+    from vxmprep.bids.precomputed import hand_over
+
+    folder, *more = map(Path, options.transform)
+    if more or not folder.is_dir():
+        raise UsageError(
+            f"{(more or [folder])[0]}: fmriprep wants one folder, vxmprep's OUTPUT_DIR"
+        )
+    for line in hand_over(folder, options.output):
+        print(line, flush=True)
 
 
 def _format(options: argparse.Namespace) -> tuple[str, str]:

@@ -1,0 +1,202 @@
+"""A cohort's results as fMRIPrep and sMRIPrep take them in place of their own (``--derivatives``).
+
+What they look for is named in sMRIPrep's ``io_spec.json`` (0.19.5): ``desc-preproc_T1w`` and
+``desc-brain_mask`` without a space, and any ``_xfm.h5`` or ``_xfm.txt`` between T1w and a space.
+They must find one of each, so a folder as vxmprep writes it, with the affine beside the whole
+transform, will not do.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import vxmprep
+from vxmprep.bids.derivatives import sidecar_of, write_json
+from vxmprep.bids.names import METRICS
+from vxmprep.bids.transforms import SCAN, entities_of, grid_file, opposite
+from vxmprep.config import UsageError
+from vxmprep.spatial.files import replacing
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.itk import write_composite
+from vxmprep.spatial.opening import open_series
+from vxmprep.spatial.transform import Field, Transform, read_itk
+
+NAME = "vxmprep: registered scans for fMRIPrep"
+
+STEPS_PER_MM = 64
+"""Displacements are rounded to this fraction of a millimetre: smaller files."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One scan's transforms to one atlas, and what belongs to them.
+
+    Attributes
+    ----------
+    forward, inverse : Path
+        What resamples the scan onto the atlas, and back.
+    scan, mask : Path
+        Bias-corrected scan and its brain mask.
+    atlas : Path
+        An image on the atlas's grid.
+    verdict : str
+        That of the registration; empty where it was not judged.
+    """
+
+    forward: Path
+    inverse: Path
+    scan: Path
+    mask: Path
+    atlas: Path
+    verdict: str
+
+    @classmethod
+    def of(cls, forward: Path) -> Source:
+        """Name what lies beside a transform."""
+        inverse = opposite(forward)
+        scan, atlas = grid_file(inverse), grid_file(forward)
+        stem, space = scan.name.split("_desc-")[0], entities_of(forward)["to"]
+        end = f"_desc-{METRICS['desc']}_{METRICS['suffix']}{METRICS['extension']}"
+        metrics = forward.with_name(f"{stem}_space-{space}{end}")
+        content = json.loads(metrics.read_text("utf-8")) if metrics.is_file() else {}
+        mask = forward.with_name(f"{stem}_desc-brain_mask.nii.gz")
+        return cls(
+            forward, inverse, scan, mask, atlas, content.get("Quality", {}).get("Verdict", "")
+        )
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the files that are not there."""
+        files = (self.inverse, self.scan, self.mask, self.atlas)
+        return [path.name for path in files if not path.is_file()]
+
+
+def find_sources(output_dir: Path) -> dict[str, list[Source]]:
+    """Find what can be handed over, by participant: of several scans the first, to all atlases.
+
+    Raises
+    ------
+    UsageError
+        If nothing in the folder is registered.
+    """
+    found: dict[str, list[Source]] = {}
+    for path in sorted(output_dir.glob(f"sub-*/**/anat/*_from-{SCAN}_to-*_mode-image_xfm.h5")):
+        if "desc" in entities_of(path):
+            continue
+        ours = found.setdefault(path.name.split("_")[0], [])
+        if not ours or ours[0].scan == Source.of(path).scan:
+            ours.append(Source.of(path))
+    if not found:
+        raise UsageError(f"{output_dir}: no registered scans there; give an output of vxmprep")
+    return found
+
+
+def check_target(target: Path, output_dir: Path) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises
+    ------
+    UsageError
+        If it is the output itself, or holds another dataset.
+    """
+    path = target / "dataset_description.json"
+    ours = path.is_file() and json.loads(path.read_text("utf-8")).get("Name") == NAME
+    if target.resolve() == output_dir.resolve() or (
+        target.exists() and not (target.is_dir() and (ours or not any(target.iterdir())))
+    ):
+        raise UsageError(f"-o {target}: is not empty; give a folder of its own")
+
+
+def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
+    """Write a folder for fMRIPrep's ``--derivatives``; what is there and newer is kept.
+
+    Transforms get a field at every voxel of the atlas's grid: fMRIPrep's resampler interpolates
+    between them with splines, which bends a coarser field by up to 0.6 mm.
+
+    Parameters
+    ----------
+    output_dir : path
+        What vxmprep wrote.
+    target : path
+        The folder, made if it is not there.
+
+    Yields
+    ------
+    str
+        What became of each participant, in one line.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to hand over, or the folder holds something else.
+    """
+    sources = find_sources(output_dir)
+    check_target(target, output_dir)
+    description = {
+        "Name": NAME,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "vxmprep", "Version": vxmprep.__version__}],
+    }
+    write_json(target / "dataset_description.json", description)
+    for participant, ours in sources.items():
+        reason = _unfit(ours)
+        if reason:
+            yield f"{participant}: left out, {reason}"
+            continue
+        for source in ours:
+            folder = target / source.forward.parent.relative_to(output_dir)
+            _write(source, folder)
+        spaces = ", ".join(entities_of(source.forward)["to"] for source in ours)
+        yield f"{participant} -> {folder} ({spaces})"
+
+
+def _unfit(sources: list[Source]) -> str:
+    missing = [name for source in sources for name in source.missing]
+    if missing:
+        return f"{missing[0]} is not there"
+    failed = [entities_of(s.forward)["to"] for s in sources if s.verdict == "fail"]
+    return f"its registration to {failed[0]} was judged a failure" if failed else ""
+
+
+def _write(source: Source, folder: Path) -> None:
+    grid = None
+    for path in (source.scan, source.mask, source.forward, source.inverse):
+        new = folder / path.name
+        if new.is_file() and new.stat().st_mtime >= path.stat().st_mtime:
+            continue
+        if path.suffix == ".h5":
+            grid = grid or Grid.of(open_series(source.atlas))
+            _write_full(path, new, grid)
+        else:
+            _copy(path, new)
+        if sidecar_of(path).is_file():
+            _copy(sidecar_of(path), sidecar_of(new))
+
+
+def _write_full(path: Path, new: Path, grid: Grid) -> None:
+    """Write a composite with its field at every voxel of a grid."""
+    members = read_itk(path).members
+    fields = [member for member in members if isinstance(member, Field)]
+    affines = [member for member in members if not isinstance(member, Field)]
+    if (len(fields), len(affines)) != (1, 1):
+        raise UsageError(f"{path}: not a transform of vxmprep's, of one affine and one field")
+    displacement = Transform((fields[0],)).displacements(grid)
+    write_composite(
+        new,
+        affine=affines[0],
+        displacement=np.rint(displacement * STEPS_PER_MM) / STEPS_PER_MM,
+        grid=grid,
+        field_acts_first=isinstance(members[0], Field),
+    )
+
+
+def _copy(path: Path, new: Path) -> None:
+    with replacing(new) as temporary:
+        shutil.copyfile(path, temporary)
