@@ -10,14 +10,16 @@ from sphinx.application import Sphinx
 
 
 class Help(Directive):
-    """Show the help of the command that a module of `vxmprep.cli` builds the parser of."""
+    """Show the help of a parser of `vxmprep.cli`: ``doctor``, ``slurm:build_slurm_parser``."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Give it as a block of text, without what is so on this machine alone."""
         os.environ["COLUMNS"] = "88"
-        parser = importlib.import_module(f"vxmprep.cli.{self.arguments[0]}").build_parser()
+        module, _, builder = self.arguments[0].partition(":")
+        module = importlib.import_module(f"vxmprep.cli.{module}")
+        parser = getattr(module, builder or "build_parser")()
         text = re.sub(r",\s+here\s+\d+\)", ")", parser.format_help())
         return [nodes.literal_block(text, text, language="text")]
 
