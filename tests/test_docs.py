@@ -23,8 +23,8 @@ PARSERS = {
     "vxmprep-slurm": slurm.build_slurm_parser,
 }
 OTHERS = {
-    "--bind", "--build-arg", "--cleanenv", "--containall", "--index-url", "--nv", "--output-spaces",
-    "--qos",
+    "--bind", "--build-arg", "--cleanenv", "--containall", "--index-url", "--nv",
+    "--output-spaces", "--qos",
 }  # fmt: skip
 """Options of other programs that the pages speak of."""
 
