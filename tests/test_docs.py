@@ -1,8 +1,10 @@
 """What README and docs say is there: commands, options, links, nodes, builders."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -23,6 +25,7 @@ PARSERS = {
     "vxmprep-slurm": slurm.build_slurm_parser,
 }
 OTHERS = {
+    "--inmgzwarp", "--outm3z",
     "--bind", "--build-arg", "--cleanenv", "--containall", "--index-url", "--nv",
     "--output-spaces", "--qos",
 }  # fmt: skip
@@ -133,3 +136,35 @@ def test_every_page_is_in_the_contents():
 def test_every_node_and_builder_is_in_the_reference(page, directive, names):
     text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
     assert sorted(re.findall(rf"^\.\. {directive}:: (\w+)$", text, re.MULTILINE)) == sorted(names)
+
+
+@pytest.fixture
+def extension(monkeypatch) -> ModuleType:
+    """The site's extension that makes the tables and pictures of the reference."""
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_extensions")
+    return importlib.import_module("nodes")
+
+
+def test_what_a_node_takes_is_said_in_words(extension):
+    for name in vxmprep.interfaces.__all__:
+        spec = getattr(vxmprep.interfaces, name).input_spec
+        lines = extension.table(spec, outputs=False)
+        kinds = [line.strip("- ") for line in lines if line.startswith("     - ")][::2]
+        assert kinds
+        assert all(re.fullmatch(r"[a-z0-9 ,:()|.-]+|one of .+", kind) for kind in kinds), kinds
+
+
+def test_the_tables_say_what_is_needed_and_what_is_so_by_itself(extension):
+    text = "\n".join(extension.table(vxmprep.interfaces.Register.input_spec, outputs=False))
+    assert "``moving`` **needed**\n     - file\n     - scan on the network's grid" in text
+    assert "``iterations``\n     - number, 0 or more" in text
+    assert "(default: ``100``)" in text
+
+
+def test_a_graph_shows_every_node_once_and_every_connection(extension):
+    workflow = vxmprep.workflows.init_evaluation_wf()
+    picture = "\n".join(extension.draw(workflow))
+    names = sorted(re.findall(r">(\w+)</text>", picture))
+    assert names == sorted(node.name for node in workflow._graph)
+    assert picture.count('class="edge"') == workflow._graph.number_of_edges()

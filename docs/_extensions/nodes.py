@@ -48,7 +48,7 @@ def kind(trait: traits.TraitType) -> str:
         return " or ".join(kind(item) for item in trait.handlers)
     if isinstance(trait, File):
         return "file"
-    return KINDS.get(name, "nothing" if name == "NoneTrait" else name)
+    return KINDS.get(name, "nothing" if name == "TraitEnum" else name)
 
 
 def table(spec: type, *, outputs: bool) -> list[str]:
