@@ -164,7 +164,8 @@ def build_parser() -> Parser:
         action="append",
         default=[],
         metavar="XFM",
-        help="a transform of ITK (.h5, .mat, .txt, .tfm, displacement .nii.gz), as "
+        help="a transform of ITK (.h5, .mat, .txt, .tfm, displacement .nii.gz), FreeSurfer (.mgz, "
+        ".lta) or X5, as "
         "antsApplyTransforms takes it: the last one acts on images first, [FILE,1] inverts an "
         "affine. With --to: what brings the inputs to where the derivatives' transform starts",
     )

@@ -17,7 +17,7 @@ def split(transform: str) -> tuple[Path, bool]:
 
 
 def read(path: Path) -> Transform:
-    """Read a transform of ITK, once as long as the file stays the same."""
+    """Read a transform, once as long as the file stays the same: ITK's unless its name ends so."""
     try:
         return _read(path.absolute(), path.stat().st_mtime_ns)
     except OSError as error:
@@ -26,7 +26,11 @@ def read(path: Path) -> Transform:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _changed: int) -> Transform:
-    return read_itk(path)
+    from vxmprep.spatial import freesurfer, x5
+
+    if path.suffix == ".lta":
+        return Transform((freesurfer.read_lta(path),))
+    return {".mgz": freesurfer.read_warp, ".x5": x5.read_x5}.get(path.suffix, read_itk)(path)
 
 
 def turned(path: Path) -> tuple[str, Transform]:

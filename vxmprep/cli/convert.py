@@ -28,8 +28,9 @@ ENDS = {
 """What a file of each format holds, by the end of its name."""
 
 DESCRIPTION = """\
-Write transforms of ITK, those of vxmprep and fMRIPrep among them, as other programs take them. All
-formats resample images as the transform itself does, the affine included:
+Write transforms of ITK, those of vxmprep and fMRIPrep among them, as other programs take them, and
+those of FreeSurfer (.mgz, .lta) and X5 back. All formats resample images as the transform itself
+does, the affine included:
   itk         .nii.gz    displacement field (antsApplyTransforms -t, 3D Slicer)
               .txt       affine
   freesurfer  .mgz       warp (mri_convert -at, mri_warp_convert; FreeSurfer 7.4 or newer)
@@ -68,7 +69,7 @@ def build_parser() -> Parser:
         "transform",
         nargs="+",
         metavar="XFM",
-        help="transforms of ITK, put together in the order of antsApplyTransforms: the last one "
+        help="transforms, put together in the order of antsApplyTransforms: the last one "
         "acts on images first; [FILE,1] inverts an affine. For fmriprep vxmprep's OUTPUT_DIR",
     )
     parser.add_argument(

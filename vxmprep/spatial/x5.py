@@ -10,6 +10,7 @@ import numpy as np
 
 import vxmprep
 from vxmprep.spatial.files import replacing
+from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.transform import Field, Transform
 
 
@@ -35,6 +36,44 @@ def write_x5(path: str | Path, transform: Transform) -> None:
             _write_member(group.create_group(str(number)), member)
         order = "/".join(str(number) for number in range(len(transform.members)))
         file.create_group("TransformChain").create_dataset("0", data=order)
+
+
+def read_x5(path: str | Path) -> Transform:
+    """Read a chain of affines and displacement fields.
+
+    Parameters
+    ----------
+    path : path
+        ``.x5``; of several chains the first.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or holds a transform of another kind.
+    """
+    try:
+        with h5py.File(path) as file:
+            if file.attrs["Format"] not in ("X5", b"X5"):
+                raise ValueError(f"Format is {file.attrs['Format']}")
+            order = file["TransformChain"]["0"][()]
+            order = order.decode() if isinstance(order, bytes) else order
+            nodes = [file["TransformGroup"][number] for number in order.split("/")]
+            return Transform(tuple(_read_member(node) for node in nodes))
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: not an X5 file of affines and displacements ({error})"
+        ) from error
+
+
+def _read_member(node: h5py.Group) -> np.ndarray | Field:
+    kind, values = node.attrs["Type"], node["Transform"][()]
+    kind = kind.decode() if isinstance(kind, bytes) else kind
+    if kind == "linear" and values.size == 16:
+        return values.reshape(4, 4).astype(float)
+    if kind == "nonlinear" and node.attrs["Representation"] in ("displacements", b"displacements"):
+        affine = np.array(node["Domain"]["Mapping"])
+        return Field(values.astype(np.float32), Grid(values.shape[:3], affine))
+    raise ValueError(f"holds a transform of type {kind}")
 
 
 def _write_member(node: h5py.Group, member: np.ndarray | Field) -> None:
