@@ -98,6 +98,18 @@ def test_all_atlases_of_a_scan_go_together(tmp_path):
     assert len(list((tmp_path / "given").rglob("*.h5"))) == 4
 
 
+def test_templates_with_cohorts_are_called_as_fmriprep_calls_them(tmp_path):
+    folder = one_scan(tmp_path / "out", "sub-01")
+    sidecar = {"Atlas": {"Image": {"File": "tpl-MNIInfant_cohort-2_res-1_T1w.nii.gz"}}}
+    (folder / "sub-01_from-T1w_to-A_mode-image_xfm.json").write_text(json.dumps(sidecar))
+    [line] = hand_over(tmp_path / "out", tmp_path / "given")
+    assert line.endswith("(MNIInfant+2)")
+    assert {path.name for path in (tmp_path / "given").rglob("*.h5")} == {
+        "sub-01_from-T1w_to-MNIInfant+2_mode-image_xfm.h5",
+        "sub-01_from-MNIInfant+2_to-T1w_mode-image_xfm.h5",
+    }
+
+
 @pytest.mark.parametrize("way", ["from-T1w_to-A", "from-A_to-T1w"])
 def test_the_field_lies_on_the_atlas_and_maps_as_before(way, tmp_path):
     name = f"sub-01/anat/sub-01_{way}_mode-image_xfm.h5"

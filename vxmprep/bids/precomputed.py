@@ -9,6 +9,7 @@ transform, will not do.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Source:
         Bias-corrected scan and its brain mask.
     atlas : Path
         An image on the atlas's grid.
+    space : str
+        What fMRIPrep calls the atlas.
     verdict : str
         That of the registration; empty where it was not judged.
     """
@@ -54,6 +57,7 @@ class Source:
     scan: Path
     mask: Path
     atlas: Path
+    space: str
     verdict: str
 
     @classmethod
@@ -61,14 +65,13 @@ class Source:
         """Name what lies beside a transform."""
         inverse = opposite(forward)
         scan, atlas = grid_file(inverse), grid_file(forward)
-        stem, space = scan.name.split("_desc-")[0], entities_of(forward)["to"]
+        stem, own = scan.name.split("_desc-")[0], entities_of(forward)["to"]
         end = f"_desc-{METRICS['desc']}_{METRICS['suffix']}{METRICS['extension']}"
-        metrics = forward.with_name(f"{stem}_space-{space}{end}")
-        content = json.loads(metrics.read_text("utf-8")) if metrics.is_file() else {}
+        metrics = _json(forward.with_name(f"{stem}_space-{own}{end}"))
         mask = forward.with_name(f"{stem}_desc-brain_mask.nii.gz")
-        return cls(
-            forward, inverse, scan, mask, atlas, content.get("Quality", {}).get("Verdict", "")
-        )
+        space = _templateflow_name(forward) or own
+        verdict = metrics.get("Quality", {}).get("Verdict", "")
+        return cls(forward, inverse, scan, mask, atlas, space, verdict)
 
     @property
     def missing(self) -> list[str]:
@@ -106,7 +109,7 @@ def check_target(target: Path, output_dir: Path) -> None:
         If it is the output itself, or holds another dataset.
     """
     path = target / "dataset_description.json"
-    ours = path.is_file() and json.loads(path.read_text("utf-8")).get("Name") == NAME
+    ours = _json(path).get("Name") == NAME
     if target.resolve() == output_dir.resolve() or (
         target.exists() and not (target.is_dir() and (ours or not any(target.iterdir())))
     ):
@@ -153,7 +156,7 @@ def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
         for source in ours:
             folder = target / source.forward.parent.relative_to(output_dir)
             _write(source, folder)
-        spaces = ", ".join(entities_of(source.forward)["to"] for source in ours)
+        spaces = ", ".join(source.space for source in ours)
         yield f"{participant} -> {folder} ({spaces})"
 
 
@@ -161,14 +164,26 @@ def _unfit(sources: list[Source]) -> str:
     missing = [name for source in sources for name in source.missing]
     if missing:
         return f"{missing[0]} is not there"
-    failed = [entities_of(s.forward)["to"] for s in sources if s.verdict == "fail"]
+    failed = [source.space for source in sources if source.verdict == "fail"]
     return f"its registration to {failed[0]} was judged a failure" if failed else ""
+
+
+def _templateflow_name(forward: Path) -> str:
+    """Name the template, as ``NAME`` or ``NAME+COHORT``, if the atlas is one of TemplateFlow's."""
+    file = _json(sidecar_of(forward)).get("Atlas", {}).get("Image", {}).get("File", "")
+    found = re.match(r"tpl-([a-zA-Z0-9]+)(?:_cohort-([a-zA-Z0-9]+))?_", file)
+    return "+".join(part for part in found.groups() if part) if found else ""
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def _write(source: Source, folder: Path) -> None:
     grid = None
     for path in (source.scan, source.mask, source.forward, source.inverse):
-        new = folder / path.name
+        own = entities_of(source.forward)["to"]
+        new = folder / path.name.replace(f"-{own}_", f"-{source.space}_")
         if new.is_file() and new.stat().st_mtime >= path.stat().st_mtime:
             continue
         if path.suffix == ".h5":
