@@ -25,7 +25,7 @@ PARSERS = {
     "vxmprep-slurm": slurm.build_slurm_parser,
 }
 OTHERS = {
-    "--inmgzwarp", "--outm3z",
+    "--inmgzwarp", "--outm3z", "--rel",
     "--bind", "--build-arg", "--cleanenv", "--containall", "--index-url", "--nv",
     "--output-spaces", "--qos",
 }  # fmt: skip

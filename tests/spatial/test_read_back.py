@@ -1,4 +1,4 @@
-"""Transforms of FreeSurfer and X5 are read as they were meant."""
+"""Transforms of FreeSurfer, FSL and X5 are read as they were meant."""
 
 import gzip
 import struct
@@ -11,9 +11,10 @@ from nibabel.affines import from_matvec
 from scipy.spatial.transform import Rotation
 
 from vxmprep.cli.chain import chain_of
-from vxmprep.spatial import freesurfer
+from vxmprep.cli.convert import main
+from vxmprep.spatial import freesurfer, fsl
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.transform import Field, Transform
+from vxmprep.spatial.transform import Field, Transform, read_itk
 from vxmprep.spatial.x5 import read_x5, write_x5
 
 TURN = Rotation.from_euler("xyz", [8, -14, 21], degrees=True).as_matrix()
@@ -112,6 +113,49 @@ def test_the_commands_know_them_by_their_names(name, chain, tmp_path):
     wanted = Transform((AFFINE,)) if name == "a.lta" else chain
     found = chain_of((str(path),), True)
     np.testing.assert_allclose(found(POINTS), wanted(POINTS), atol=1e-3)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize(("fixed", "moving"), [(FIXED, MOVING), (MOVING, FIXED)])
+def test_warps_of_fsl_are_read_be_they_relative_or_absolute(
+    fixed, moving, absolute, chain, tmp_path
+):
+    path = tmp_path / "w.nii.gz"
+    fsl.write_warp(path, chain, fixed=fixed, moving=moving)
+    if absolute:  # FSL's own coordinates of each voxel added, as convertwarp --absout does
+        image = nb.load(path)
+        index = np.moveaxis(np.indices(fixed.shape), 0, -1)
+        if np.linalg.det(fixed.affine) > 0:
+            index[..., 0] = fixed.shape[0] - 1 - index[..., 0]
+        vectors = image.get_fdata() + index * fixed.spacing
+        nb.save(nb.Nifti1Image(vectors.astype(np.float32), image.affine, image.header), path)
+    points = fixed.world(np.argwhere(np.ones(fixed.shape)))
+    np.testing.assert_allclose(
+        fsl.read_warp(path, moving=moving)(points), chain(points), atol=1e-3
+    )
+
+
+def test_convert_knows_transforms_of_fsl_by_their_content(chain, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, grid in (("fixed.nii", FIXED), ("moving.nii", MOVING)):
+        nb.save(nb.Nifti1Image(np.zeros(grid.shape, np.uint8), grid.affine), name)
+    grids = ["-r", "fixed.nii", "-m", "moving.nii"]
+    fsl.write_warp("w.nii.gz", chain, fixed=FIXED, moving=MOVING)
+    assert main(["w.nii.gz", "-o", "itk.nii.gz", *grids]) == 0
+    np.testing.assert_allclose(read_itk("itk.nii.gz")(POINTS), chain(POINTS), atol=1e-3)
+    fsl.write_flirt("a.mat", AFFINE, fixed=FIXED, moving=MOVING)
+    assert main(["a.mat", "-o", "itk.txt", *grids]) == 0
+    np.testing.assert_allclose(read_itk("itk.txt").affine, AFFINE, atol=1e-6)
+    assert main(["w.nii.gz", "a.mat", "-o", "itk.nii.gz", *grids]) == 2
+    assert "w.nii.gz: a transform of FSL is converted alone" in capsys.readouterr().err
+
+
+def test_coefficients_of_fnirt_are_refused(tmp_path):
+    image = nb.Nifti1Image(np.zeros((4, 4, 4, 3), np.float32), np.eye(4))
+    image.header.set_intent(2007, allow_unknown=True)
+    nb.save(image, tmp_path / "coef.nii")
+    with pytest.raises(ValueError, match="holds FNIRT's coefficients; write its field"):
+        fsl.read_warp(tmp_path / "coef.nii", moving=MOVING)
 
 
 def test_what_is_none_is_refused_in_one_line(chain, tmp_path):

@@ -12,10 +12,10 @@ import vxmprep
 from vxmprep.cli.chain import chain_of, split
 from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
+from vxmprep.spatial.transform import Transform
 
 if TYPE_CHECKING:
     from vxmprep.spatial.grid import Grid
-    from vxmprep.spatial.transform import Transform
 
 FORMATS = ("itk", "fsl", "freesurfer", "x5", "fmriprep")
 ENDS = {
@@ -29,13 +29,13 @@ ENDS = {
 
 DESCRIPTION = """\
 Write transforms of ITK, those of vxmprep and fMRIPrep among them, as other programs take them, and
-those of FreeSurfer (.mgz, .lta) and X5 back. All formats resample images as the transform itself
-does, the affine included:
+those of FreeSurfer (.mgz, .lta), FSL and X5 back. All formats resample images as the transform
+itself does, the affine included:
   itk         .nii.gz    displacement field (antsApplyTransforms -t, 3D Slicer)
               .txt       affine
   freesurfer  .mgz       warp (mri_convert -at, mri_warp_convert; FreeSurfer 7.4 or newer)
               .lta       affine (mri_vol2vol --lta)
-  fsl         .nii.gz    relative warp (applywarp -w); give --format fsl
+  fsl         .nii.gz    relative warp (applywarp --rel -w); give --format fsl
               .mat       affine (flirt -applyxfm -init); give --format fsl
   x5          .x5        affines and fields, each on its own grid (nitransforms)
   fmriprep    a folder   for fMRIPrep's and sMRIPrep's --derivatives, in place of their own
@@ -126,7 +126,7 @@ def convert(options: argparse.Namespace) -> None:
         path, _ = split(transform)
         if not path.is_file():
             raise UsageError(f"{path}: no such transform; check the path")
-    chain = chain_of(tuple(options.transform), True)
+    chain = _chain(options)
     holds = ENDS[form][end]
     if holds == "affine" and chain.affine is None:
         fields = ", ".join(name for name, what in ENDS[form].items() if what == "field")
@@ -139,6 +139,23 @@ def convert(options: argparse.Namespace) -> None:
         _write_itk(options, chain, holds)
     else:
         _write_between(options, chain, form, holds)
+
+
+def _chain(options: argparse.Namespace) -> Transform:
+    """Read the transforms; those of FSL need grids that other programs' do not."""
+    from vxmprep.spatial import fsl
+
+    path, _ = split(options.transform[0])
+    flirt = path.suffix == ".mat" and fsl.is_flirt(path)
+    if not flirt and not fsl.is_warp(path):
+        return chain_of(tuple(options.transform), True)
+    if len(options.transform) > 1 or str(path) != options.transform[0]:
+        raise UsageError(f"{path}: a transform of FSL is converted alone, and not inverted")
+    moving = _grid(options, "moving")
+    if flirt:
+        affine = fsl.read_flirt(path, fixed=_grid(options, "reference"), moving=moving)
+        return Transform((affine,))
+    return fsl.read_warp(path, moving=moving)
 
 
 def _hand_over(options: argparse.Namespace) -> None:

@@ -12,10 +12,14 @@ import numpy as np
 
 from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.transform import Transform
+from vxmprep.spatial.opening import open_series
+from vxmprep.spatial.transform import Field, Transform
 
 FNIRT_DISPLACEMENT_FIELD = 2006
 """NIfTI's intent code by which FSL knows its warps."""
+
+FNIRT_COEFFICIENTS = (2007, 2008, 2009)
+"""Those of what FNIRT writes with ``--cout``, splines or cosines instead of vectors."""
 
 
 def fsl_coordinates(grid: Grid) -> np.ndarray:
@@ -73,6 +77,14 @@ def read_flirt(path: str | Path, *, fixed: Grid, moving: Grid) -> np.ndarray:
     return to_world @ fixed_to_moving @ from_world
 
 
+def is_flirt(path: str | Path) -> bool:
+    """Tell whether a file is text of four rows of numbers, and not ITK's binary ``.mat``."""
+    try:
+        return np.loadtxt(path, ndmin=2).shape == (4, 4)
+    except (ValueError, OSError):
+        return False
+
+
 def write_flirt(path: str | Path, affine: np.ndarray, *, fixed: Grid, moving: Grid) -> None:
     """Write an affine as FLIRT's ``-omat`` does, for ``flirt -applyxfm -init``.
 
@@ -95,11 +107,61 @@ def write_flirt(path: str | Path, affine: np.ndarray, *, fixed: Grid, moving: Gr
         )
 
 
+def is_warp(path: str | Path) -> bool:
+    """Tell whether a file is an image of three volumes, as FSL's warps are and ITK's are not."""
+    if not str(path).endswith((".nii", ".nii.gz")):
+        return False
+    image = open_series(path)
+    return image.shape[3:] == (3,)
+
+
+def read_warp(path: str | Path, *, moving: Grid) -> Transform:
+    """Read a warp of FNIRT's (``--fout``) or convertwarp's, relative or absolute.
+
+    Which of both it is no file says: that by which more of the voxels lead into the moving image.
+
+    Parameters
+    ----------
+    path : path
+        ``.nii.gz`` or ``.nii``.
+    moving : Grid
+        The grid of the image that is given to ``applywarp`` as ``-i``.
+
+    Returns
+    -------
+    Transform
+        Fixed points to moving points, RAS mm.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no vectors, or the coefficients of splines.
+    """
+    image = open_series(path)
+    if int(image.header.get("intent_code", 0)) in FNIRT_COEFFICIENTS:
+        raise ValueError(
+            f"{path}: holds FNIRT's coefficients; write its field, with fnirtfileutils --out"
+        )
+    if image.shape[3:] != (3,):
+        raise ValueError(f"{path}: not a warp of FSL, whose four axes end with 3")
+    fixed, vectors = Grid.of(image), np.asarray(image.dataobj, dtype=np.float64)
+    at = np.moveaxis(np.indices(fixed.shape), 0, -1)
+    here = nb.affines.apply_affine(fsl_coordinates(fixed), at)
+    ends = moving.spacing * (np.array(moving.shape) - 1)
+    there = max(
+        (here + vectors, vectors), key=lambda p: ((p >= 0) & (p <= ends)).all(axis=-1).sum()
+    )
+    world = nb.affines.apply_affine(moving.affine @ np.linalg.inv(fsl_coordinates(moving)), there)
+    displacement = world - nb.affines.apply_affine(fixed.affine, at)
+    return Transform((Field(displacement.astype(np.float32), fixed),))
+
+
 def write_warp(path: str | Path, transform: Transform, *, fixed: Grid, moving: Grid) -> None:
-    """Write a transform as FNIRT's field (``--fout``), for ``applywarp -w``; affine included.
+    """Write a transform as FNIRT's field (``--fout``) for applywarp; the affine is included.
 
     It is a relative warp: at each voxel of the fixed grid, what is added to its coordinates to
-    get those of the moving image, both in FSL's millimetres.
+    get those of the moving image, both in FSL's millimetres. Without ``--rel`` applywarp goes by
+    the spread of the vectors, and errs where the axes of the two grids run in opposite ways.
 
     Parameters
     ----------
