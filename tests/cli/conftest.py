@@ -1,7 +1,9 @@
 """Small datasets on which the whole command runs in seconds."""
 
 import json
-from collections.abc import Iterator
+import os
+import resource
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from scipy.ndimage import shift
 
 from vxmprep.atlas import default_files
 from vxmprep.cli.run import main
+from vxmprep.cli.workers import Worker
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import load
 from vxmprep.spatial.resample import resample
@@ -112,9 +115,58 @@ class Study:
         return {row.split("\t")[0]: dict(zip(names, row.split("\t"), strict=True)) for row in rows}
 
 
+class KeptWorker(Worker):
+    """A worker that waits for the next run instead of ending: its imports take seconds."""
+
+    def __init__(self, keep: Callable[["KeptWorker"], None]) -> None:
+        super().__init__()
+        self._keep = keep
+        self.surroundings = surroundings()
+
+    def stop(self) -> None:
+        self._keep(self)
+
+    def end(self) -> None:
+        super().stop()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it lives, in what a new one would be in."""
+        return self._process.is_alive() and self.surroundings == surroundings()
+
+
+def surroundings() -> tuple:
+    """Give what a process has from the one that starts it."""
+    # The first names a folder of the run, whose content is always the same.
+    own = {"NIPYPE_CONFIG_DIR", "PYTEST_CURRENT_TEST"}
+    variables = {name: value for name, value in os.environ.items() if name not in own}
+    return variables, Path.cwd(), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+
+@pytest.fixture(scope="session")
+def kept_workers() -> Iterator[Callable[[str | None], Worker]]:
+    """What gives a worker that has been kept, or else a new one."""
+    kept: list[KeptWorker] = []
+
+    def give(gpu: str | None = None) -> Worker:
+        if gpu is not None:
+            return Worker(gpu)
+        for worker in list(kept):
+            kept.remove(worker)
+            if worker.usable:
+                return worker
+            worker.end()
+        return KeptWorker(kept.append)
+
+    yield give
+    for worker in kept:
+        worker.end()
+
+
 @pytest.fixture
-def study(tiny, tmp_path) -> Iterator[Study]:
+def study(tiny, tmp_path, kept_workers, monkeypatch) -> Study:
     """A dataset of two participants, the first with a segmentation."""
+    monkeypatch.setattr("vxmprep.cli.plugin.Worker", kept_workers)
     root = tmp_path / "a stüdy"
     options = (
         *tiny.atlas(root / "atlas"),

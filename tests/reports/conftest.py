@@ -1,7 +1,11 @@
-"""An output folder of one participant, two sessions: one done, with pictures, one failed."""
+"""An output folder of one participant, two sessions, one done and one failed; and a browser."""
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
@@ -13,6 +17,7 @@ from vxmprep.reports.scan import draw_scan
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.itk import write_composite
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SPACE = "tiny"
 METRICS = {
     "Flags": ["the affine is <doubtful> & \"odd\""],
@@ -121,3 +126,28 @@ def output(tmp_path, drawn) -> Path:
         step="align", cause="the <scan> is empty", crash=f"{crash.parent.name}/crash-1.txt"
     )
     return out
+
+
+@pytest.fixture
+def tab() -> Iterator[Any]:
+    """A page of a headless Chromium; it notes what goes wrong and all that it asks for."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = os.environ.get("VXMPREP_TEST_BROWSER") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if program is None:
+        pytest.skip("no Chromium is at hand; set VXMPREP_TEST_BROWSER")
+    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=options)
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab.set_default_timeout(120_000)
+        tab.wrong, tab.asked = [], []
+        tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
+        tab.on(
+            "console",
+            lambda said: said.type in ("error", "warning") and tab.wrong.append(said.text),
+        )
+        tab.on("request", lambda request: tab.asked.append(request.url))
+        yield tab
+        browser.close()

@@ -1,41 +1,10 @@
 """The page of a participant in a real browser, opened from its file."""
 
-import os
-import shutil
-
-import pytest
-
 from vxmprep.reports.page import write_page
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture
-def tab():
-    """A page of a headless Chromium, which notes errors and what it asks of other machines."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = os.environ.get("VXMPREP_TEST_BROWSER") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if program is None:
-        pytest.skip("no Chromium is at hand; set VXMPREP_TEST_BROWSER")
-    options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=options)
-        tab = browser.new_page(viewport={"width": 1300, "height": 900})
-        tab.wrong, tab.asked = [], []
-        tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
-        tab.on(
-            "console",
-            lambda said: said.type in ("error", "warning") and tab.wrong.append(said.text),
-        )
-        tab.on("request", lambda request: tab.asked.append(request.url))
-        tab.set_default_timeout(120_000)
-        yield tab
-        browser.close()
 
 
 def test_a_page_flickers_shows_contours_and_the_viewer_goes_from_before_to_after(tab, output):
+    tab.set_viewport_size({"width": 640, "height": 480})  # without a GPU every pixel costs
     tab.goto(write_page(output, "01").as_uri())
     shown = "[...document.querySelectorAll('.frames .on')].map(image => image.dataset.frame)"
     first = tab.evaluate(shown)

@@ -1,16 +1,11 @@
 """The page of a cohort: its data, and what a person does with it in a real browser."""
 
 import json
-import os
 import re
-import shutil
-
-import pytest
 
 from vxmprep.bids.tables import OVERLAP_COLUMNS, REGISTRATION_COLUMNS
 from vxmprep.reports.group import group_page, joined
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SPACE = "MNI"
 
 
@@ -92,27 +87,6 @@ def test_a_cohort_without_labels_or_results_has_a_page():
     text = group_page([scan_row("sub-01")], [], jacobians={}, links={}, version="1")
     assert data_of(text)["dice_note"] == "No scan has a segmentation."
     assert group_page([], [], jacobians={}, links={}, version="1")
-
-
-@pytest.fixture
-def tab(tmp_path):
-    """A page of a headless Chromium, which notes errors and what it asks for."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = os.environ.get("VXMPREP_TEST_BROWSER") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if program is None:
-        pytest.skip("no Chromium is at hand; set VXMPREP_TEST_BROWSER")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1400, "height": 900})
-        tab.set_default_timeout(120_000)
-        tab.wrong, tab.asked = [], []
-        tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
-        tab.on("console", lambda said: said.type == "error" and tab.wrong.append(said.text))
-        tab.on("request", lambda request: tab.asked.append(request.url))
-        yield tab
-        browser.close()
 
 
 def rows_of(tab) -> list[str]:
