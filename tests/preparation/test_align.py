@@ -1,5 +1,7 @@
 """The affine: a known one is found again, and a wrong one is noticed."""
 
+from itertools import islice
+
 import nibabel as nb
 import numpy as np
 import pytest
@@ -7,7 +9,15 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from vxmprep.preparation.align import LEAST_SIMILARITY, TURNS, Alignment, align, coarse, judge
+from vxmprep.preparation.align import (
+    LEAST_SIMILARITY,
+    TURNS,
+    Alignment,
+    align,
+    coarse,
+    greedy,
+    judge,
+)
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.resample import resample
 
@@ -102,7 +112,7 @@ def test_there_is_a_start_for_every_way_that_a_header_can_take_the_axes():
 
 @pytest.mark.slow
 def test_a_scan_whose_header_exchanges_axes_is_aligned_all_the_same(scan, small_brain, mask):
-    axes = from_matvec(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
+    axes = from_matvec(TURNS[4])  # the first that is not tried before
     wrong = nb.Nifti1Image(np.asarray(scan.dataobj), axes @ scan.affine)
     found = align(wrong, foreground(wrong), small_brain, mask)
     points = brain_points(small_brain)
@@ -117,10 +127,15 @@ def test_a_scan_turned_by_its_header_is_flagged_for_its_orientation(found_turned
     assert "orientation" in found_turned.flags[0]
 
 
+def from_the_header(fixed, moving):
+    """Search from one start, where all 24 would find as little."""
+    return islice(greedy(fixed, moving), 1)
+
+
 def test_what_is_no_brain_is_flagged_by_its_similarity(small_brain, mask):
     smooth = ndimage.gaussian_filter(np.asarray(mask.dataobj, dtype=np.float32), 3)
     blob = nb.Nifti1Image(np.where(smooth > 0.3, 100 * smooth, 0), small_brain.affine)
-    found = align(blob, foreground(blob), small_brain, mask)
+    found = align(blob, foreground(blob), small_brain, mask, search=from_the_header)
     assert found.similarity < LEAST_SIMILARITY
     assert any("local correlation" in flag for flag in found.flags)
 
