@@ -3,13 +3,14 @@
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from vxmprep.config import DEFAULT_ITERATIONS
 from vxmprep.interfaces import Register
 
 
 def init_registration_wf(
     *,
     model: str | None = None,
-    iterations: int = 100,
+    iterations: int = DEFAULT_ITERATIONS,
     device: str = "cpu",
     precision: str = "auto",
     omp_nthreads: int = 1,
@@ -69,7 +70,7 @@ def init_registration_wf(
         ),
         name="register",
         n_procs=omp_nthreads,
-        mem_gb=4.5 if model is not None or iterations > 100 else 2.6,
+        mem_gb=4.5 if model is not None or iterations > DEFAULT_ITERATIONS else 2.6,
     )
     register.inputs.num_threads = omp_nthreads
     if model is not None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from vxmprep.config import DEFAULT_ITERATIONS
 from vxmprep.interfaces import CarryLabels, DrawFigures, SaveScan
 from vxmprep.reports.contents import FIGURES
 from vxmprep.workflows.evaluation import init_evaluation_wf
@@ -102,7 +103,7 @@ def init_scan_wf(
     bias_correct: bool = True,
     affine: str = "greedy",
     model: str | None = None,
-    iterations: int = 100,
+    iterations: int = DEFAULT_ITERATIONS,
     device: str = "cpu",
     precision: str = "auto",
     omp_nthreads: int = 1,

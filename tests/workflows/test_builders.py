@@ -11,6 +11,7 @@ from nipype.pipeline import engine as pe
 
 from vxmprep import workflows
 from vxmprep.atlas import default_files
+from vxmprep.interfaces import Register
 from vxmprep.interfaces.derivatives import FILES
 from vxmprep.workflows import (
     init_alignment_wf,
@@ -321,3 +322,14 @@ def test_a_scan_depends_on_no_other_scan(tmp_path):
     for source, target in flat.edges:
         branches = {node.fullname.split(".")[1] for node in (source, target)} - {"atlas"}
         assert len(branches) == 1
+
+
+def test_the_usual_iterations_are_one_number_and_those_beyond_take_more_memory():
+    from vxmprep.config import DEFAULT_ITERATIONS
+    from vxmprep.morph import refine
+
+    assert sum(refine.DEFAULT_ITERATIONS) == DEFAULT_ITERATIONS
+    register = init_registration_wf().get_node("register")
+    assert register.inputs.iterations == DEFAULT_ITERATIONS == Register().inputs.iterations
+    beyond = init_registration_wf(iterations=DEFAULT_ITERATIONS + 1).get_node("register")
+    assert beyond.mem_gb > register.mem_gb

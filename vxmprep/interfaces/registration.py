@@ -12,6 +12,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from vxmprep.config import DEFAULT_ITERATIONS
+
 
 class _RegisterInputSpec(BaseInterfaceInputSpec):
     moving = File(exists=True, mandatory=True, desc="scan on the network's grid, uint8")
@@ -21,9 +23,10 @@ class _RegisterInputSpec(BaseInterfaceInputSpec):
     model = File(exists=True, desc="checkpoint of a network; refinement alone without one")
     iterations = traits.Range(
         low=0,
-        value=100,
+        value=DEFAULT_ITERATIONS,
         usedefault=True,
-        desc="iterations of the refinement, those beyond 100 with a field of 1 mm; 0 = off",
+        desc=f"iterations of the refinement, those beyond {DEFAULT_ITERATIONS} with a field of "
+        "1 mm; 0 = off",
     )
     device = traits.Str("cpu", usedefault=True, desc="auto, cpu, cuda or cuda:N")
     precision = traits.Enum(
