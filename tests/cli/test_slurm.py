@@ -184,6 +184,17 @@ def test_in_an_image_everything_that_the_options_name_is_bound(study, tmp_path, 
     assert "--nv" not in text
 
 
+def test_in_an_image_what_only_the_group_reads_is_bound_too(study, tmp_path):
+    image, ids, other = (tmp_path / name for name in ("vxmprep.sif", "ids.txt", "other"))
+    image.touch()
+    ids.write_text("17 53")
+    other.mkdir()
+    more = ["--image", str(image), "--labels", str(ids), "--compare", str(other)]
+    text = (write(study, *more, levels=["participant", "group"]) / "group.sh").read_text()
+    for path in (ids, other):
+        assert f"--bind={path}:{path}:ro" in text
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

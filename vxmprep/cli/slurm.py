@@ -286,12 +286,11 @@ def _seen(settings: Settings) -> list[Path]:
     """Give the folders and files that the options name."""
     found = [settings.bids_dir, settings.output_dir, *settings.derivatives]
     for name in ("fs_subjects_dir", "bids_filter_file", "bids_database_dir", "exclude", "split",
-                 "atlas_labels", "model"):  # fmt: skip
+                 "atlas_labels", "model", "compare"):  # fmt: skip
         path = getattr(settings, name)
         if path is not None and path.exists() and settings.output_dir not in path.parents:
             found.append(path)
-    if Path(settings.atlas).is_file():
-        found.append(Path(settings.atlas))
+    found += [Path(name) for name in (settings.atlas, settings.labels) if Path(name).is_file()]
     return found
 
 
