@@ -61,6 +61,16 @@ def test_what_a_flag_says_is_not_said_twice():
     assert judge({**changed("Affine", Similarity=0.1), "Flags": [flag]}).reasons == ((FAIL, flag),)
 
 
+def test_the_cohort_does_not_say_again_what_a_limit_or_a_flag_says():
+    flag = "mask: the brain has 109 ml, expected 566 to 2641"
+    odd = {**changed("Affine", MaskMl=109.0), "Flags": [flag]}
+    odd |= {"Consensus": {"DiceMeanAffine": 0.3, "DiceMean": 0.4}}
+    words = judge_cohort({**cohort(), "sub-odd": odd})["sub-odd"].words
+    assert words.count("Dice with the cohort's consensus") == 1
+    assert "expected at least 0.5" in words
+    assert "volume of the brain mask" not in words
+
+
 def test_what_is_not_there_is_not_judged():
     assert judge({}).verdict == PASS
     assert judge({"Flags": [], "Overlap": {"DiceMean": None}, "Folding": None}).verdict == PASS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,13 @@ RULES = (
 """All that is judged. Limits lie well outside of what the sound scans of three cohorts have: local
 correlation 0.76 and more (half a brain: 0.47), SD of the log Jacobian up to 0.57, 99th percentile
 of the inverse up to 0.62 mm."""
+
+FLAGGED = {
+    "similarity of the affine": "affine: local correlation",
+    "overlap of the brain masks": "affine: brain masks overlap",
+    "volume of the brain mask (ml)": "mask: the brain has",
+}
+"""Measures, and how the flags begin that say the same."""
 
 LOSS = 0.02
 """Dice that the deformable part may lose against the affine."""
@@ -179,7 +186,7 @@ def judge_cohort(cohort: Mapping[str, Mapping]) -> dict[str, Quality]:
                     )
                 )
     return {
-        name: Quality.of([*judge(metrics).reasons, *unusual[name]])
+        name: Quality.of(_without_repeats([*judge(metrics).reasons, *unusual[name]]))
         for name, metrics in cohort.items()
     }
 
@@ -203,14 +210,14 @@ def _value(metrics: Mapping, rule: Rule) -> float | None:
 
 
 def _without_repeats(reasons: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Leave out what a flag of the affine says already."""
-    flags = " ".join(words for _, words in reasons if words.startswith("affine:"))
-    said: dict[str, Callable[[], bool]] = {
-        "similarity of the affine": lambda: "local correlation" in flags,
-        "overlap of the brain masks": lambda: "masks overlap" in flags,
-    }
-    return [
-        (verdict, words)
-        for verdict, words in reasons
-        if not any(words.startswith(name) and repeated() for name, repeated in said.items())
-    ]
+    """Leave out what a flag of mask or affine, or an earlier reason, says of the same measure."""
+    flags = " ".join(words for _, words in reasons if words.startswith(FATAL))
+    said = {name for name, sign in FLAGGED.items() if sign in flags}
+    kept = []
+    for verdict, words in reasons:
+        measure = words.partition(" is ")[0]
+        if measure not in said:
+            kept.append((verdict, words))
+        if any(measure == rule.name for rule in RULES):
+            said.add(measure)
+    return kept
