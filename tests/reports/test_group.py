@@ -28,7 +28,8 @@ def page(scans: int = 6, **more) -> str:
         name: {
             "dice_affine": f"{0.6 + 0.01 * i}", "dice": f"{0.85 - 0.01 * i}", "ncc": "0.8",
             "folded_percent": "0.0001", "seconds": str(40 + i), "segmentation": "aseg.mgz",
-            "reference": "consensus of 9",
+            "reference": "consensus of 9", "hd95_mm": "1.5", "atlas_dice": "0.7", "sdlogj": "0.5",
+            "non_diffeomorphic_percent": "0", "inverse_p99_mm": "0.4", "mask_ml": "1500",
         }
         for i, name in enumerate(names)
     }  # fmt: skip
@@ -46,7 +47,7 @@ def page(scans: int = 6, **more) -> str:
     ]
     shares = {"1": 0.4, "5": 0.5, "25": 0.8, "50": 1.0, "75": 1.2, "95": 1.6, "99": 2.1}
     jacobians = {(name, SPACE): shares for name in names}
-    links = {"sub-01": ("sub-01.html", "sub-01/figures/a.webp")}
+    links = {("sub-01", SPACE): ("sub-01.html", "sub-01/figures/a.webp")}
     return group_page(rows, structures, jacobians=jacobians, links=links, version="1.2.3", **more)
 
 
@@ -72,7 +73,29 @@ def test_without_a_consensus_the_atlas_labels_are_shown_and_named():
     assert found == {("sub-01", SPACE): {"Amygdala": (0.5, 0.6)}}
     scan = scan_row("sub-01", segmentation="aseg.mgz", atlas_reference="atlas (approximate)")
     text = group_page([scan], [row], jacobians={}, links={}, version="1")
-    assert "atlas (approximate); too few participants" in data_of(text)["dice_note"]
+    assert "atlas (approximate); too few participants" in data_of(text)["dice_notes"][SPACE]
+
+
+def test_a_scan_without_a_consensus_is_not_shown_with_another_reference_among_those_with_one():
+    alone = {**structure_row("sub-02", "Left-Amygdala", 0, 0), "reference": "n/a"}
+    alone |= {"dice_affine": "n/a", "dice": "n/a", "atlas_dice_affine": "0.3", "atlas_dice": "0.4"}
+    elsewhere = {**alone, "space": "other"}
+    found = joined([structure_row("sub-01", "Left-Amygdala", 0.5, 0.7), alone, elsewhere])
+    assert found == {
+        ("sub-01", SPACE): {"Amygdala": (0.5, 0.7)},
+        ("sub-02", "other"): {"Amygdala": (0.3, 0.4)},
+    }
+
+
+def test_a_scan_in_two_atlases_is_shown_in_each_with_its_own_picture_and_reference():
+    others = {"segmentation": "aseg.mgz", "reference": "consensus of 9"}
+    named = {"segmentation": "aseg.mgz", "atlas_reference": "atlas b", "space": "b"}
+    rows = [scan_row("sub-01", **others), scan_row("sub-01", **named)]
+    links = {("sub-01", SPACE): (None, "a.webp"), ("sub-01", "b"): (None, "b.webp")}
+    data = data_of(group_page(rows, [], jacobians={}, links=links, version="1"))
+    assert [scan["thumb"] for scan in data["scans"]] == ["a.webp", "b.webp"]
+    assert "consensus of 9" in data["dice_notes"][SPACE]
+    assert "labels of the atlas b" in data["dice_notes"]["b"]
 
 
 def test_the_page_asks_nothing_of_any_other_machine_and_holds_no_broken_number():
@@ -85,7 +108,7 @@ def test_the_page_asks_nothing_of_any_other_machine_and_holds_no_broken_number()
 
 def test_a_cohort_without_labels_or_results_has_a_page():
     text = group_page([scan_row("sub-01")], [], jacobians={}, links={}, version="1")
-    assert data_of(text)["dice_note"] == "No scan has a segmentation."
+    assert data_of(text)["dice_notes"] == {SPACE: "No scan has a segmentation."}
     assert group_page([], [], jacobians={}, links={}, version="1")
 
 
@@ -120,6 +143,10 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     assert rows_of(tab)[-1] == "sub-90"
     assert tab.get_attribute("th[data-key=dice]", "aria-sort") == "descending"
 
+    tab.press("th[data-key=ncc]", "Enter")
+    assert tab.get_attribute("th[data-key=ncc]", "aria-sort") == "ascending"
+    assert tab.evaluate("document.activeElement.dataset.key") == "ncc"
+
     tab.fill("#search", "178 deg")
     assert rows_of(tab) == ["sub-90"]
     assert tab.inner_text("#boxes") == "No scan shown has a segmentation in atlas space."
@@ -133,6 +160,10 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     assert tab.get_attribute("tr.marked", "data-scan") == "sub-03"
     tab.dispatch_event("#beforeafter circle[data-scan=sub-91]", "mousemove")
     assert tab.inner_text("#tip").startswith("sub-91: 0.650 to 0.700")
+
+    box = "(box => [box.scrollWidth, box.clientWidth])(document.querySelector('.scroll'))"
+    full, seen = tab.evaluate(box)
+    assert full <= seen, "all columns are seen"
 
     assert tab.wrong == []
     assert all(url.startswith("file:") for url in tab.asked)

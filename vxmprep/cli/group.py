@@ -288,7 +288,7 @@ def _page(
     for result in results:
         page = output_dir / f"{result.participant}.html"
         pictures = [result.files[name] for name in THUMBNAILS if name in result.files]
-        links[result.scan] = tuple(
+        links[result.scan, result.space] = tuple(
             None if path is None else quote(path.relative_to(output_dir).as_posix())
             for path in (page if page.is_file() else None, next(iter(pictures), None))
         )

@@ -27,7 +27,7 @@ def group_page(
     overlap: Iterable[Mapping[str, str]],
     *,
     jacobians: Mapping[tuple[str, str], Mapping[str, float]],
-    links: Mapping[str, tuple[str | None, str | None]],
+    links: Mapping[tuple[str, str], tuple[str | None, str | None]],
     version: str,
     compare: Mapping | None = None,
 ) -> str:
@@ -40,7 +40,7 @@ def group_page(
     jacobians : mapping
         Percentiles of the Jacobian determinant, by scan and atlas.
     links : mapping
-        Page and thumbnail of a scan, relative to the page; None for what is not there.
+        Page and thumbnail of a scan in an atlas, relative to the page; None for what is not there.
     version : str
         Of vxmprep.
     compare : mapping, optional
@@ -52,24 +52,28 @@ def group_page(
         HTML that asks nothing of any other machine.
     """
     structures = joined(overlap)
+    named = [(row, "" if row["space"] == "n/a" else row["space"]) for row in registration]
     scans = [
         {
             "scan": row["scan"],
-            "space": "" if row["space"] == "n/a" else row["space"],
+            "space": space,
             "quality": row["quality"],
             "why": "" if row["why"] == "n/a" else row["why"],
-            "page": links.get(row["scan"], (None, None))[0],
-            "thumb": links.get(row["scan"], (None, None))[1],
-            "jacobian": _percentiles(jacobians.get((row["scan"], row["space"]), {})),
-            "dice_of": structures.get((row["scan"], row["space"]), {}),
+            "page": links.get((row["scan"], space), (None, None))[0],
+            "thumb": links.get((row["scan"], space), (None, None))[1],
+            "jacobian": _percentiles(jacobians.get((row["scan"], space), {})),
+            "dice_of": structures.get((row["scan"], space), {}),
             **{name: number(row[name]) for name in NUMBERS},
         }
-        for row in registration
+        for row, space in named
     ]
     spaces = sorted({scan["space"] for scan in scans} - {""})
     data = {
         "about": _about(registration, version),
-        "dice_note": _note(registration),
+        "dice_notes": {
+            space: _note([row for row, where in named if where == space])
+            for space in spaces or [""]
+        },
         "spaces": spaces,
         "structures": ordered(scans),
         "scans": scans,
@@ -86,7 +90,8 @@ def joined(
 ) -> dict[tuple[str, str], dict[str, tuple[float | None, float | None]]]:
     """Give Dice by the affine and by all of every scan's structures, left and right joined.
 
-    With the consensus where a scan has it, else with the atlas's labels.
+    In one atlas all are with one reference, because Dice of different ones cannot be compared:
+    with the consensus where any scan has it, else with the atlas's labels.
 
     Parameters
     ----------
@@ -98,11 +103,12 @@ def joined(
     dict
         Means of left and right by the structure's name, by scan and atlas.
     """
+    rows = list(overlap)
+    agreed = {row["space"] for row in rows if row["reference"] != "n/a"}
     values: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
-    for row in overlap:
-        pair = number(row["dice_affine"]), number(row["dice"])
-        if row["reference"] == "n/a":
-            pair = number(row["atlas_dice_affine"]), number(row["atlas_dice"])
+    for row in rows:
+        way = "" if row["space"] in agreed else "atlas_"
+        pair = number(row[f"{way}dice_affine"]), number(row[f"{way}dice"])
         if None not in pair:
             name = SIDE.sub("", row["name"]).replace("-", " ")
             of_scan = values.setdefault((row["scan"], row["space"]), {})
