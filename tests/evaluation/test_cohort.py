@@ -8,7 +8,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from vxmprep.evaluation.cohort import LabelMaps, cohort_overlap, read_labels
+from vxmprep.evaluation.cohort import LabelMaps, _spread, cohort_overlap, read_labels
 from vxmprep.evaluation.overlap import overlaps
 from vxmprep.evaluation.surface import surface_distances
 
@@ -40,6 +40,14 @@ def written(folder: Path, maps: dict[str, np.ndarray], affine=None) -> list[Labe
 def majority(maps) -> np.ndarray:
     ids = np.unique(np.stack([np.zeros(SHAPE, int), *maps]))
     return ids[np.stack([sum(m == k for m in maps) for k in ids]).argmax(axis=0)]
+
+
+def test_what_a_killed_process_leaves_is_done_all_the_same():
+    dies = (
+        "__import__('os').kill(__import__('os').getpid(), 9)"
+        " if __import__('multiprocessing').parent_process() else 2"
+    )
+    assert list(_spread(eval, ["1", dies, "3", "4"], 2)) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

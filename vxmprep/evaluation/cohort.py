@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -342,10 +344,18 @@ def _cortex(label: int) -> int:
 
 
 def _spread(function: Callable, tasks: Iterable, processes: int) -> Iterator:
-    """Apply a function to tasks, in processes of their own where there are several."""
-    tasks = list(tasks)
-    if processes == 1 or len(tasks) < 2:
-        yield from map(function, tasks)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(function, tasks)
+    """Apply a function to tasks, in processes of their own where there are several.
+
+    Where one of these is killed, by a lack of memory most likely, the rest is done here, one after
+    the other.
+    """
+    tasks, done = list(tasks), 0
+    if processes > 1 and len(tasks) > 1:
+        with (
+            contextlib.suppress(BrokenProcessPool),
+            ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+        ):
+            for found in pool.map(function, tasks):
+                yield found
+                done += 1
+    yield from map(function, tasks[done:])
