@@ -170,6 +170,17 @@ def test_memory_and_time_follow_the_scans(study):
     assert more["time"] > small["time"]
 
 
+def test_the_time_of_the_group_follows_the_scans_that_are_known(study):
+    (study.out / "logs").mkdir(parents=True)
+    for number in range(1000):
+        (study.out / "logs" / f"sub-{number:04}_T1w.json").write_text("{}")
+    asked = directives(write(study, levels=["group"]) / "group.sh")
+    assert asked["cpus-per-task"] == "4"
+    hours, minutes, _ = map(int, asked["time"].split(":"))
+    needed = 1000 * 6.5 / 4 / 60
+    assert 3 * needed < 60 * hours + minutes < 8 * needed
+
+
 def test_in_an_image_everything_that_the_options_name_is_bound(study, tmp_path, slurm_programs):
     image = tmp_path / "vxmprep.sif"
     with_comma = ["--image", str(image)]

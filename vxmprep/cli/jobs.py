@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vxmprep.bids.records import Record
 from vxmprep.cli.scripts import ORDER, Job
 from vxmprep.config import UsageError
 
@@ -28,6 +29,15 @@ USUAL_GB = 0.06
 
 BASE_GB = 1.0
 """Memory of a job beside its steps: what drives them, and the system's."""
+
+GROUP_PROCESSES = 4
+"""Processes that compare the label maps of a cohort."""
+
+GROUP_MINUTES = 0.5
+"""Time granted to each scan in these, several times of what is usual (6.5 s at 1 mm)."""
+
+GROUP_GB = 2.0
+"""Memory of what they report to: the votes of the cohort."""
 
 TRAIN_GB = 4.0
 """Memory of a training beside its steps, for each device."""
@@ -65,10 +75,12 @@ def make_jobs(settings: Settings, asked: argparse.Namespace) -> list[Job]:
     if "train" in levels and not training:
         here = replace(here, model=trained)
     jobs = []
+    scans = 0
     name = settings.model_name if "train" in levels else settings.model
     network = [f"--model={shlex.quote(str(name))}"] if name is not None else []
     if {"prepare", "participant"} & set(levels):
         plan = make_plan(here)
+        scans = len(plan.tasks)
         cuda = settings.device.startswith("cuda")
         if "prepare" in levels:
             lacking = [task for task in plan.tasks if set(PREPARED) & set(task.missing)]
@@ -83,7 +95,8 @@ def make_jobs(settings: Settings, asked: argparse.Namespace) -> list[Job]:
     if training:
         jobs.append(_training_job(settings, asked))
     if "group" in levels:
-        jobs.append(_group_job(asked))
+        known = len(Record.all(settings.output_dir))
+        jobs.append(_group_job(max(scans, known), asked))
     return sorted(jobs, key=lambda job: ORDER.index(job.level))
 
 
@@ -143,7 +156,7 @@ def _array(
             tasks,
             settings.nprocs,
             settings.mem_mb or _in_mb(memory),
-            asked.time or f"{int(minutes // 60)}:{int(minutes % 60):02d}:00",
+            asked.time or _clock(minutes),
             gpus=int(cuda),
             partition=(cuda and asked.gpu_partition) or asked.partition,
             words=(*words, *more),
@@ -202,8 +215,18 @@ def _training_job(settings: Settings, asked: argparse.Namespace) -> Job:
     )
 
 
-def _group_job(asked: argparse.Namespace) -> Job:
-    return Job("group", (), 1, 8192, "2:00:00", partition=asked.partition)
+def _group_job(scans: int, asked: argparse.Namespace) -> Job:
+    from vxmprep.cli.group import LARGEST_WORKER_GB
+
+    processes = max(1, min(scans, GROUP_PROCESSES))
+    minutes = 2 * START + GROUP_MINUTES * scans / processes
+    memory = BASE_GB + GROUP_GB + processes * LARGEST_WORKER_GB
+    return Job("group", (), processes, _in_mb(memory), _clock(minutes), partition=asked.partition)
+
+
+def _clock(minutes: float) -> str:
+    """Write a time as Slurm does."""
+    return f"{int(minutes // 60)}:{int(minutes % 60):02d}:00"
 
 
 def _in_mb(gigabytes: float) -> int:
