@@ -23,6 +23,12 @@ def test_a_table_keeps_its_other_columns_and_its_absent_points(tmp_path):
     )
 
 
+def test_a_point_that_lacks_one_coordinate_keeps_none_of_the_old_space(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,z\n1,nan,3\n1,2,3\n")
+    assert map_table(tmp_path / "a.csv", tmp_path / "o.csv", SHIFT) == 1
+    assert (tmp_path / "o.csv").read_text() == "x,y,z\nn/a,n/a,n/a\n11.0000,-18.0000,33.0000\n"
+
+
 def test_columns_may_be_in_capitals_and_any_order(tmp_path):
     (tmp_path / "a.csv").write_text("Z,label,Y,X\n3,here,2,1\n")
     map_table(tmp_path / "a.csv", tmp_path / "o.csv", SHIFT)

@@ -31,7 +31,7 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
     ----------
     source, target : path
         CSV or TSV with a header; the columns x, y and z (or X, Y, Z) are RAS mm. Rows with n/a
-        there are kept.
+        in one of them are kept, with n/a in all three.
     mapping : callable
         Maps points (n, 3), RAS mm.
 
@@ -63,6 +63,8 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
         try:
             cells = [row[place].strip() for place in places]
             if any(cell.lower() in ABSENT for cell in cells):
+                for place in places:  # one that is there is of the old space
+                    row[place] = "n/a"
                 continue
             points.append([float(cell) for cell in cells])
         except (IndexError, ValueError) as error:
