@@ -42,6 +42,14 @@ def test_the_only_t1w_of_a_participant_serves_all_sessions(tmp_path):
     assert found(tmp_path, "sub-1_ses-b_bold.nii", to="MNI") == "sub-1_from-T1w_to-MNI"
 
 
+def test_a_transform_of_another_session_is_only_taken_where_it_is_asked_for(tmp_path):
+    make(tmp_path, "sub-1_ses-a_from-T1w_to-MNI")
+    with pytest.raises(UsageError, match=r"for sub-1 ses-b, but of session a; .*--session-label"):
+        found(tmp_path, "sub-1_ses-b_FLAIR.nii", to="MNI")
+    taken = found(tmp_path, "sub-1_ses-b_FLAIR.nii", to="MNI", session="a")
+    assert taken == "sub-1_ses-a_from-T1w_to-MNI"
+
+
 def test_the_scan_of_the_same_name_is_preferred(tmp_path):
     make(tmp_path, "sub-1_run-1_from-T1w_to-MNI", "sub-1_run-2_from-T1w_to-MNI")
     assert found(tmp_path, "sub-1_run-2_T1w.nii", to="MNI") == "sub-1_run-2_from-T1w_to-MNI"

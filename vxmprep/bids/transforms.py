@@ -89,7 +89,8 @@ def find_transform(
     start : str, optional
         The atlas that images come from, if there are several; T1w if `to` is an atlas.
     participant, session : str, optional
-        In place of those of the name.
+        In place of those of the name. A transform of another session is only taken if it is asked
+        for so.
 
     Raises
     ------
@@ -104,17 +105,26 @@ def find_transform(
         )
     start = start or ("*" if to == SCAN else SCAN)
     name = f"sub-{who}_*from-{start}_to-{to}_mode-image_xfm.h5"
-    found = sorted((derivatives / f"sub-{who}").glob(f"**/anat/{name}"))
-    found = [path for path in found if "desc" not in entities_of(path)]
+    every = sorted((derivatives / f"sub-{who}").glob(f"**/anat/{name}"))
+    every = [path for path in every if "desc" not in entities_of(path)]
+    found = every
     if when is not None:
-        # A participant with one T1w for all sessions has it without, or in another session.
-        same = [path for path in found if entities_of(path).get("ses") == when]
-        found = same or ([] if session else found)
+        # The T1w of another session may be no neighbour of this image: only who asks gets it. A
+        # participant with one T1w for all sessions may have it without a session.
+        same = [path for path in every if entities_of(path).get("ses") == when]
+        shared = [path for path in every if "ses" not in entities_of(path)]
+        found = same or ([] if session else shared)
     if len(found) > 1:
         same = [path for path in found if _agrees(entities_of(path), own)]
         found = same if len(same) == 1 else found
     if not found:
         whose = f"sub-{who}" + (f" ses-{when}" if when else "")
+        if every:
+            others = ", ".join(sorted({entities_of(path).get("ses", "none") for path in every}))
+            raise UsageError(
+                f"{source}: no transform to {to} for {whose}, but of session {others}; if the "
+                "image lies on the T1w of one of these, name it with --session-label or -t"
+            )
         known = sorted({entities_of(path)["to"] for path in derivatives.glob("sub-*/**/*_xfm.h5")})
         raise UsageError(
             f"{derivatives}: no transform to {to} for {whose}"
