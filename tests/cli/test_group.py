@@ -271,6 +271,10 @@ def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys
 def test_an_output_that_cannot_be_compared_is_refused(out, tmp_path, capsys):
     assert group(out, "--compare", str(tmp_path)) == 2
     assert "run the level group on it first" in capsys.readouterr().err
+    (tmp_path / "group_overlap.tsv").write_text("scan\tspace\n")
+    assert group(out, "--compare", str(tmp_path)) == 2
+    assert "group_overlap.tsv: has no column atlas_dice; run" in capsys.readouterr().err
+    assert not (out / "group_overlap.tsv").exists(), "it is said before the work"
     other = tmp_path / "others"
     add_scan(other, "sub-99", 1)
     assert group(other) == 0

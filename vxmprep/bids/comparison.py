@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vxmprep.bids.tables import OVERLAP
+from vxmprep.bids.tables import OVERLAP, OVERLAP_COLUMNS
 from vxmprep.config import UsageError
 from vxmprep.evaluation.compare import Difference, compare, holm
 from vxmprep.evaluation.labels import name_of
@@ -75,15 +75,16 @@ class Compared:
 
 
 def check_output(folder: Path) -> None:
-    """Refuse an output whose cohort has not been judged.
+    """Refuse an output whose cohort has not been judged, before anything is done.
 
     Raises
     ------
     UsageError
-        If it has no table of structures.
+        If it has no table of structures that can be compared.
     """
     if not (folder / OVERLAP).is_file():
         raise UsageError(f"--compare {folder}: has no {OVERLAP}; run the level group on it first")
+    _read(folder / OVERLAP)
 
 
 def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compared:
@@ -209,9 +210,15 @@ def _by_participant(rows: Iterable[Mapping[str, str]], column: str) -> dict:
 def _read(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            return list(csv.DictReader(lines, delimiter="\t"))
+            table = csv.DictReader(lines, delimiter="\t")
+            rows, columns = list(table), table.fieldnames or []
     except (OSError, ValueError) as error:
         raise UsageError(f"--compare {path}: cannot be read ({error})") from error
+    if lacking := sorted(OVERLAP_COLUMNS.keys() - set(columns)):
+        raise UsageError(
+            f"--compare {path}: has no column {lacking[0]}; run the level group on it again"
+        )
+    return rows
 
 
 def _text(value: float) -> str:
