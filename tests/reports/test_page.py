@@ -1,5 +1,6 @@
 """The page of a participant says what there is to be said, and nothing of it is lost or torn."""
 
+import json
 import re
 import shutil
 import threading
@@ -57,6 +58,18 @@ def page(output) -> _Page:
 )  # fmt: skip
 def test_it_says(page, said):
     assert said in page.text
+
+
+def test_a_doubt_that_is_a_reason_of_the_verdict_is_said_once(output):
+    (metrics,) = output.glob("sub-01/**/*_metrics")
+    found = json.loads(metrics.read_text())
+    (flag,) = found["Flags"]
+    quality = {"Verdict": "fail", "Reasons": [{"Verdict": "fail", "Reason": flag}]}
+    metrics.write_text(json.dumps({**found, "Quality": quality}))
+    page = _Page(write_page(output, "01").read_text(encoding="utf-8"))
+    said = page.text.partition("Everything measured")[0]
+    assert said.count(flag) == 1
+    assert "To be checked" not in said
 
 
 def test_all_that_it_refers_to_lies_in_the_output_folder(page, output):
