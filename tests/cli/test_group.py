@@ -171,10 +171,14 @@ def test_a_wrong_scan_is_told_with_the_right_reason(out):
 def test_files_that_are_gone_are_told_and_the_others_judged(out):
     (out / "sub-02" / "anat" / f"sub-02_space-{SPACE}_desc-aseg_dseg.nii.gz").unlink()
     shutil.rmtree(out / "sub-03")
+    gone = {"figure_full": out / "sub-05" / "figures" / "gone.webp"}
+    report = Stage("report", SPACE, {}, after="evaluate")
+    Record.of(out, "sub-05").finish(report, files=gone, checksums={})
     assert group(out) == 0
     rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
     assert "are not there any more" in rows["sub-02"]["why"]
     assert rows["sub-03"]["quality"] == "warn"
+    assert rows["sub-05"]["quality"] == "pass", "a picture is no result"
     assert rows["sub-04"]["reference"] == "leave-one-out consensus of 6 others"
 
 

@@ -30,7 +30,7 @@ class Result:
     metrics : dict
         Content of its metrics; empty where there are none.
     missing : tuple of str
-        Files that the record names and that are gone.
+        Files that the record names and that are gone; pictures aside, which results do not need.
     segmentation : str
         Where the scan's labels come from; empty if it has none.
     doubts : tuple of str
@@ -79,13 +79,14 @@ def _results(record: Record) -> list[Result]:
 def _result(record: Record, status: dict[str, str], space: str) -> Result:
     """Gather what the stages of a scan have left."""
     made: dict[str, str] = {}
+    pictures: dict[str, str] = {}
     doubts: list[str] = []
     for key, stage in record.stages.items():
         name, _, where = key.partition(" ")
         if where in ("", space) or not space:
-            made |= stage["files"]
+            (pictures if name == "report" else made).update(stage["files"])
             doubts += stage["flags"] if name in ("brain", "align") else []
-    paths = {name: record.output_dir / path for name, path in made.items()}
+    paths = {name: record.output_dir / path for name, path in (made | pictures).items()}
     files = {name: path for name, path in paths.items() if path.is_file()}
     return Result(
         record.content["scan"],
