@@ -48,6 +48,14 @@ def test_the_lock_has_a_version_for_all_that_the_package_requires():
             assert wanted.specifier.contains(locked[name]), wanted
 
 
+def test_the_image_tries_every_command_that_the_package_installs():
+    setup = (CONTAINERS.parent / "setup.py").read_text(encoding="utf-8")
+    commands = re.findall(r'"(vxmprep[\w-]*) = ', setup)
+    tried = re.search(r"for command in (.*);", (CONTAINERS / "vxmprep.def").read_text())[1]
+    assert sorted(tried.split()) == sorted(commands)
+    assert len(commands) > 5
+
+
 def test_hadolint_finds_nothing():
     hadolint = Path(sys.executable).parent / "hadolint"
     if not hadolint.is_file():
