@@ -174,6 +174,20 @@ def test_a_failed_input_leaves_the_others(derivatives, tmp_path, capsys):
     assert (tmp_path / "o" / "sub-01_space-ATLAS_T2w.nii.gz").is_file()
 
 
+def test_a_result_that_cannot_be_written_is_named_and_an_odd_sidecar_left_out(
+    derivatives, tmp_path, capsys
+):
+    image = save(tmp_path / "sub-01_T2w.nii.gz", SCAN)
+    image.with_name("sub-01_T2w.json").write_text("[1]")
+    words = ["-i", str(image), "--derivatives", str(derivatives), "--to", "ATLAS", "-o"]
+    (tmp_path / "x").touch()
+    assert main([*words, str(tmp_path / "x" / "o")]) == 1
+    assert said(capsys).endswith(f"{image}: {tmp_path / 'x' / 'o'}: Not a directory")
+    assert main([*words, str(tmp_path / "o")]) == 0
+    sidecar = json.loads((tmp_path / "o" / "sub-01_space-ATLAS_T2w.json").read_text())
+    assert sidecar["Sources"] == ["sub-01_T2w.nii.gz"]
+
+
 BAD = {
     "no transform": (["-i", "IMAGE", "-o", "o"], "no transform given"),
     "to without derivatives": (["-i", "IMAGE", "--to", "ATLAS", "-o", "o"], "go together"),

@@ -381,7 +381,8 @@ def _write_sidecar(task: Task) -> None:
     try:
         known = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
+        known = None
+    known = known if isinstance(known, dict) else {}
     said = {"Sources": [task.source.name], "Transforms": [_used(task, t) for t in task.transforms]}
     if task.kind == "image":
         said["Interpolation"] = task.interpolation
@@ -408,6 +409,8 @@ def _label(text: str | None, prefix: str) -> str | None:
 
 def _naming(source: Path, error: Exception) -> str:
     said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename:
+        said = f"{error.filename}: {error.strerror}"
     return said if str(source) in said else f"{source}: {said}"
 
 
