@@ -119,7 +119,7 @@ def rows_of(tab) -> list[str]:
 
 
 def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
-    row = {"name": "Amygdala", "p_holm": 0.01, "effect": 0.5, "other": 0.7, "dice": 0.8,
+    row = {"name": "Amygdala", "p_holm": 0.00001, "effect": 0.5, "other": 0.7, "dice": 0.8,
            "difference": 0.1, "low": 0.05, "high": 0.15, "participants": 9}  # fmt: skip
     compared = {"other": "before", "words": "better", "rows": [row]}
     (tmp_path / "sub-01" / "figures").mkdir(parents=True)
@@ -134,6 +134,7 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     assert tab.locator("#beforeafter circle").count() == 7
     assert tab.get_attribute("#table td a", "href") == "sub-01.html"
     assert "Compared with before" in tab.inner_text("#compare-section")
+    assert "+0.100, p < 0.001" in tab.text_content("#compare-section")
 
     tab.click("th[data-key=dice]")
     assert rows_of(tab)[0] == "sub-91"
