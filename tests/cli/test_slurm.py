@@ -231,6 +231,16 @@ def test_the_group_notes_what_was_killed_and_goes_on(study, slurm_programs):
     assert {row["status"] for row in study.status().values()} == {"failed"}
 
 
+def test_the_group_notes_nothing_of_scans_that_were_not_chosen(study, slurm_programs, tmp_path):
+    (tmp_path / "filter.json").write_text('{"t1w": {"acquisition": "fast"}}')
+    study.tiny.scan(study.t1w("02").with_name("sub-02_acq-fast_T1w.nii.gz"), 4)
+    chosen = ["--bids-filter-file", str(tmp_path / "filter.json")]
+    folder = write(study, *chosen, levels=["participant", "group"])
+    end_a_job(folder, "CANCELLED AT noon DUE TO TIME LIMIT")
+    words_of(folder / "group.sh")
+    assert list(study.status()) == ["sub-02_acq-fast"]
+
+
 ENDS = {
     "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***":
         "ran out of time; give more --time",

@@ -214,7 +214,13 @@ def _note_killed(job: Job, site: Site, settings: Settings) -> str:
     """Note in the records which scans Slurm has killed, so that the tables name them."""
     where = [shlex.quote(str(one)) for one in (settings.bids_dir, settings.output_dir)]
     folder = f"--script-dir={shlex.quote(str(site.folder))}"
-    words = [*_start(job, site, "vxmprep.cli.slurm"), *where, folder, "--status || true"]
+    # Scans of the same people that are not among those chosen were in no job.
+    chosen = [
+        words
+        for words in options_of(settings, "group")
+        if words.startswith(("--bids-filter-file", "--session-label"))
+    ]
+    words = [*_start(job, site, "vxmprep.cli.slurm"), *where, folder, *chosen, "--status || true"]
     return f"\n# Notes which scans were killed with their jobs.\n{_command(words)}\n"
 
 
