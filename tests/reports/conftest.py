@@ -24,6 +24,8 @@ METRICS = {
     "Affine": {"Similarity": 0.5, "Scales": [1.0, 0.9, 1.1], "RotationDegrees": 4.0},
     "Deformable": {"LocalCorrelation": [0.61, 0.82], "InverseResidualP99mm": 0.31,
                    "InverseResidualMaxmm": 1.5},
+    "Similarity": {"LocalCorrelation": 0.843, "MutualInformation": 0.9},
+    "InverseConsistency": {"Meanmm": 0.1, "P99mm": 0.44, "Maxmm": 1.9},
     "Folding": {"FoldedVoxels": 7, "MaskVoxels": 70000, "FoldedPercent": 0.01,
                 "JacobianMin": -0.2, "JacobianMax": 4.0},
     "Overlap": {"Reference": "atlas", "Structures": 3, "StructuresAbsent": 27,

@@ -180,6 +180,7 @@ def _cards(metrics: Mapping) -> list[tuple[str, str, str]]:
     """Give the numbers that are looked at first: what, how much, and how it is to be read."""
     overlap, folding = metrics.get("Overlap", {}), metrics.get("Folding", {})
     deformable, affine = metrics.get("Deformable", {}), metrics.get("Affine", {})
+    similarity, missed = metrics.get("Similarity", {}), metrics.get("InverseConsistency", {})
     cards = []
     if overlap.get("DiceMean") is not None:
         before = f"{overlap['DiceMeanAffine']:.3f}"
@@ -188,18 +189,16 @@ def _cards(metrics: Mapping) -> list[tuple[str, str, str]]:
             (
                 "mean Dice",
                 f"{overlap['DiceMean']:.3f}",
-                f"{before} by the affine alone; {count} structures",
+                f"{before} by the affine alone; {count} structures, with those of the "
+                f"{overlap['Reference']}",
             )
         )
-    if len(deformable.get("LocalCorrelation") or []) == 2:
-        before, after = deformable["LocalCorrelation"]
-        cards.append(
-            (
-                "local correlation",
-                f"{after:.3f}",
-                f"{before:.3f} by the affine alone, with the atlas",
-            )
-        )
+    if similarity.get("LocalCorrelation") is not None:
+        more = "with the atlas, mean squared"
+        if len(deformable.get("LocalCorrelation") or []) == 2:
+            before, after = deformable["LocalCorrelation"]
+            more += f"; what was optimised went from {before:.3f} to {after:.3f}"
+        cards.append(("local correlation", f"{similarity['LocalCorrelation']:.3f}", more))
     if "FoldedVoxels" in folding:
         cards.append(
             (
@@ -216,12 +215,12 @@ def _cards(metrics: Mapping) -> list[tuple[str, str, str]]:
                 "least and most local change of volume, affine left out",
             )
         )
-    if "InverseResidualP99mm" in deformable:
+    if missed.get("P99mm") is not None:
         cards.append(
             (
-                "residual of the inverse",
-                f"{deformable['InverseResidualP99mm']:.2f} mm",
-                f"99th percentile; at most {deformable.get('InverseResidualMaxmm', 0):.2f} mm",
+                "what the inverse misses",
+                f"{missed['P99mm']:.2f} mm",
+                f"99th percentile of there and back; at most {missed['Maxmm']:.2f} mm",
             )
         )
     if "Scales" in affine:
