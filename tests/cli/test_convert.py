@@ -68,6 +68,7 @@ def test_affines_become_flirts_and_ltas(folder):
         ([XFM, "-o", "a.lta"], "cannot hold a displacement field; .mgz can"),
         ([XFM, "-o", "a.mat"], "say --format fsl"),
         ([XFM, "-o", "a.png"], "ends with none of"),
+        (["[affine.txt,1]", "-o", "affine.txt"], "-o affine.txt: would replace an input"),
         (["no.h5", "-o", "a.x5"], "no.h5: no such transform"),
         (
             ["affine.txt", "-o", "a.nii.gz"],

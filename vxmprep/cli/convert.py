@@ -126,6 +126,8 @@ def convert(options: argparse.Namespace) -> None:
         path, _ = split(transform)
         if not path.is_file():
             raise UsageError(f"{path}: no such transform; check the path")
+        if path.resolve() == options.output.resolve():
+            raise UsageError(f"-o {options.output}: would replace an input; give another name")
     chain = _chain(options)
     holds = ENDS[form][end]
     if holds == "affine" and chain.affine is None:
