@@ -79,6 +79,7 @@ class Settings:
     precision: str = "auto"
     model_name: str = "cohort"
     split: Path | None = None
+    initial_model: Path | None = None
     resume: bool = True
     training: TrainingSettings = field(default_factory=TrainingSettings)
     labels: str = "vxm30"

@@ -18,6 +18,7 @@ def init_training_wf(
     folder: str,
     settings: Mapping | None = None,
     split: str | None = None,
+    initial_model: str | None = None,
     resume: bool = True,
     licence: str | None = None,
     left_out: Mapping[str, str] | None = None,
@@ -40,6 +41,8 @@ def init_training_wf(
         Attributes of `vxmprep.training.settings.TrainingSettings`.
     split : path, optional
         JSON with the participants of train, validation and test.
+    initial_model : path, optional
+        Checkpoint of vxmprep whose weights to start from, instead of random ones.
     resume : bool
         False refuses a folder in which a training was begun.
     licence : str, optional
@@ -94,6 +97,7 @@ def init_training_wf(
         (atlas, "mask", atlas_mask),
         (atlas, "labels", atlas_labels),
         (train, "split", split),
+        (train, "initial_model", initial_model),
         (train, "licence", licence),
     ):
         if value is not None:

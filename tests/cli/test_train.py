@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,27 @@ def test_a_name_under_which_something_else_was_trained_is_refused(study, capfd):
     assert (study.out / "models" / "cohort" / "model.pt").read_bytes() == before
     assert train(study, "--split", str(study.root / "split.json"), "--model-name", "other") == 0
     assert card_of(study, "other")["split"]["train"]["participants"] == 1
+
+
+def test_a_training_starts_from_a_network_that_is_named(study, capfd):
+    assert train(study) == 0
+    first = ("--initial-model", "cohort", "--model-name", "second")
+    assert train(study, *first, "--features", "4,8:8,8,4", "--voxel-size", "1") == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"vxmprep: --initial-model {study.out / 'models/cohort/model.pt'}: not")
+    assert said.endswith("; give --features 4,4:4,4,4, --voxel-size 2")
+    assert train(study, *first) == 0
+    known = {"name": "cohort", "checksum": card_of(study)["checksum"]}
+    assert card_of(study, "second")["initial_model"] == known
+    text = (study.out / "CITATION.md").read_text()
+    assert f"the network cohort (SHA-256 beginning {known['checksum'][:12]})" in text
+    assert train(study, "--model-name", "second") == 2
+    assert "initial_model was" in capfd.readouterr().err
+    shutil.rmtree(study.out / "models" / "cohort")
+    assert train(study, *first, "--iterations", "4") == 0
+    assert card_of(study, "second")["progress"]["iteration"] == 4
+    assert train(study, *first[:2], "--model-name", "third") == 2
+    assert "cohort: no such file" in capfd.readouterr().err
 
 
 def test_sigterm_ends_the_training_within_seconds_and_the_same_command_goes_on(study):

@@ -45,6 +45,7 @@ TRAINING = TrainingUsed(
     settings=TrainingSettings().as_mapping(), scans=30, participants=28, validation=4,
     iteration=700,
 )  # fmt: skip
+INITIAL = {"name": "study", "checksum": "9900ffee1122" + "3" * 52}
 OURS = replace(MODEL, training=TRAINING)
 RUN = Methods(
     levels=("participant",),
@@ -190,6 +191,11 @@ def test_each_way_to_strip_that_the_command_offers_has_its_sentence():
             {"model": OURS, "levels": ("prepare", "train"), "evaluated": 0},
             ["A VoxelMorph network (Balakrishnan et al., 2019) was trained", "plus 1 times"],
             {"adam", "voxelmorph", "pytorch"},
+        ),
+        (
+            {"model": replace(MODEL, training=replace(TRAINING, initial=INITIAL))},
+            ["minimised, from the weights of the network study (SHA-256 beginning 9900ffee1122),"],
+            {"adam", "voxelmorph"},
         ),
         (
             {"model": replace(MODEL, steps=0, program="VoxelMorph (torch)")},

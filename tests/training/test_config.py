@@ -1,10 +1,11 @@
 """The file that says what to train on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vxmprep.training.config import read_config
+from vxmprep.training.config import read_config, write_config
 from vxmprep.training.errors import TrainingError
 
 MINIMAL = """
@@ -40,12 +41,17 @@ def test_paths_are_relative_to_the_file_and_the_rest_has_defaults(tmp_path):
 
 def test_everything_can_be_said(tmp_path):
     said = MINIMAL.replace("[atlas]", 'licence = "CC0"\nsplit = "s.json"\nresume = false\n[atlas]')
+    said = said.replace("[atlas]", 'initial_model = "other/model.pt"\n[atlas]', 1)
     said += (
         'site = "A"\nlabels = "l.nii.gz"\n[left_out]\nsub-02 = "flagged"\n[settings]\nseed = 3\n'
     )
     config = read_config(written(tmp_path, said))
     assert (config.licence, config.resume, config.settings.seed) == ("CC0", False, 3)
     assert config.split == tmp_path / "s.json"
+    assert config.initial_model == tmp_path / "other" / "model.pt"
+    write_config(config, tmp_path / "models" / "again.toml")
+    again = read_config(tmp_path / "models" / "again.toml")
+    assert replace(again, settings=config.settings) == config
     assert config.scans[0].site == "A"
     assert config.left_out == {"sub-02": "flagged"}
 

@@ -65,14 +65,17 @@ def model_used(plan: Plan) -> ModelUsed | None:
     precision = plan.compute.precision
     if not path.is_file():
         from vxmprep.reports.training import TrainingUsed
+        from vxmprep.training.initial import name_of
 
-        mapping = settings.training.as_mapping()
+        mapping, start = settings.training.as_mapping(), settings.initial_model
+        begins = start is not None and start.is_file()
+        initial = {"name": name_of(start), "checksum": checksum(start)} if begins else None
         return ModelUsed(
             name=settings.model_label(path),
             sha256="",
             steps=settings.training.integration_steps,
             precision=precision,
-            training=TrainingUsed(settings=mapping),
+            training=TrainingUsed(settings=mapping, initial=initial),
         )
     from vxmprep.morph.checkpoint import load_checkpoint
 
@@ -100,4 +103,5 @@ def _training(description: Mapping) -> TrainingUsed | None:
         participants=counts["train"]["participants"],
         validation=counts["validation"]["participants"],
         iteration=description["iteration"],
+        initial=description.get("initial_model"),
     )

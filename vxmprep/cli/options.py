@@ -304,6 +304,14 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="FILE",
     )
+    group.add_argument(
+        "--initial-model",
+        metavar="NAME|FILE",
+        help="start from the weights of a network that is there already, to fit it to the cohort "
+        "with a small --learning-rate: its name in OUTPUT_DIR/models, or our checkpoint; of the "
+        "same --features, --integration-steps, --field-resolution and --voxel-size (default: "
+        "random weights)",
+    )
     option("seed", "of split, samples and augmentation", type=count, metavar="N")
     option("devices", "GPUs, or processes, on each machine", type=positive, metavar="N")
     option("nodes", "machines, of a Slurm job", type=positive, metavar="N")

@@ -145,7 +145,8 @@ def _settings(given: dict) -> Settings:
         if values[option] is not None:
             values[option] = values[option].absolute()
     values["derivatives"] = tuple(path.absolute() for path in values["derivatives"])
-    values["model"] = _model(values["model"], values["output_dir"])
+    for option in ("model", "initial_model"):
+        values[option] = _model(values[option], values["output_dir"])
     if values["labels"] not in LABEL_SETS and Path(values["labels"]).is_file():
         values["labels"] = str(Path(values["labels"]).absolute())
     if Path(values["atlas"]).is_file():

@@ -114,7 +114,8 @@ def options_of(settings: Settings, level: str) -> list[str]:
         is what each script says for itself.
     """
     usual = Settings(settings.bids_dir, settings.output_dir).as_options()
-    training = {item.name for item in fields(TrainingSettings)} | {"model_name", "split", "resume"}
+    training = {item.name for item in fields(TrainingSettings)}
+    training |= {"model_name", "split", "initial_model", "resume"}
     groups = []
     for name, value in settings.as_options().items():
         elsewhere = level != "train" and name.removeprefix("no_") in training

@@ -286,7 +286,7 @@ def _seen(settings: Settings) -> list[Path]:
     """Give the folders and files that the options name."""
     found = [settings.bids_dir, settings.output_dir, *settings.derivatives]
     for name in ("fs_subjects_dir", "bids_filter_file", "bids_database_dir", "exclude", "split",
-                 "atlas_labels", "model", "compare"):  # fmt: skip
+                 "atlas_labels", "model", "initial_model", "compare"):  # fmt: skip
         path = getattr(settings, name)
         if path is not None and path.exists() and settings.output_dir not in path.parents:
             found.append(path)

@@ -37,12 +37,20 @@ def check_training(plan: Plan) -> None:
     """
     from vxmprep.training.errors import TrainingError
     from vxmprep.training.folder import ModelFolder
+    from vxmprep.training.initial import find_initial
     from vxmprep.training.split import read_parts
 
     settings = plan.settings
     training, folder = settings.training, ModelFolder(settings.model_folder)
+    start = None
+    if settings.initial_model is not None:
+        try:
+            start = find_initial(settings.initial_model, training, folder, _spelled).checksum
+        except TrainingError as error:
+            raise UsageError(f"--initial-model {error}") from error
     try:
-        folder.refuse_other(training.identity(), resume=settings.resume)
+        known = {**training.identity(), "initial_model": start}
+        folder.refuse_other(known, resume=settings.resume)
         if settings.split is not None:
             read_parts(settings.split)
     except TrainingError as error:
@@ -59,6 +67,13 @@ def check_training(plan: Plan) -> None:
     _check_labels(plan, tasks)
     if plan.pending:
         _check_memory(plan)
+
+
+def _spelled(name: str, value: object) -> str:
+    """Give a setting as an option."""
+    if isinstance(value, tuple):
+        value = ":".join(",".join(map(str, side)) for side in value)
+    return f"--{name.replace('_', '-')} {value}"
 
 
 def _check_labels(plan: Plan, tasks: list[Task]) -> None:
@@ -218,6 +233,7 @@ def _graph(plan: Plan, scans: list[dict], left_out: dict[str, str]) -> pe.Workfl
         folder=str(settings.model_folder),
         settings=settings.training.as_mapping(),
         split=None if settings.split is None else str(settings.split),
+        initial_model=None if settings.initial_model is None else str(settings.initial_model),
         resume=settings.resume,
         licence=read_licence(settings.bids_dir),
         left_out=left_out,

@@ -28,6 +28,7 @@ class _TrainVoxelMorphInputSpec(BaseInterfaceInputSpec):
     folder = Directory(mandatory=True, desc="the model's folder; its name is the model's")
     settings = traits.Dict(desc="attributes of vxmprep.training.settings.TrainingSettings")
     split = File(exists=True, desc="JSON: participants of train, validation and test")
+    initial_model = File(desc="checkpoint of vxmprep whose weights to start from")
     resume = traits.Bool(True, usedefault=True, desc="go on with a training begun in the folder")
     licence = traits.Str(desc="of the scans, for the model's card")
     left_out = traits.Dict(desc="scans not given, and why, for the model's card")
@@ -104,6 +105,7 @@ class TrainVoxelMorph(SimpleInterface):
             scans=tuple(Scan(*row) for row in zip(*columns, strict=True)),
             settings=settings_from(given.get("settings", {}), "settings"),
             split=Path(given["split"]) if "split" in given else None,
+            initial_model=Path(given["initial_model"]) if "initial_model" in given else None,
             resume=given["resume"],
             licence=given.get("licence"),
             left_out=given.get("left_out", {}),

@@ -24,8 +24,9 @@ class Model:
         How it wants its images.
     description
         What else is known: numbers, texts, lists and mappings of them. Networks trained here have
-        ``training`` (settings), ``atlas`` (name and checksum, where there is one), ``data``
-        (fingerprint of the cohort) and ``versions``; those of other programs have ``origin``.
+        ``training`` (settings), ``initial_model`` (name and checksum, where they started from
+        one), ``atlas`` (name and checksum, where there is one), ``data`` (fingerprint of the
+        cohort) and ``versions``; those of other programs have ``origin``.
     """
 
     network: VxmNet

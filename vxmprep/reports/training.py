@@ -30,6 +30,8 @@ class TrainingUsed:
         not known yet.
     iteration
         The iteration whose network was kept; 0 where that is not known yet.
+    initial
+        Name and SHA-256 (``checksum``) of the network that it started from, or None.
     """
 
     settings: Mapping[str, Any]
@@ -37,6 +39,7 @@ class TrainingUsed:
     participants: int = 0
     validation: int = 0
     iteration: int = 0
+    initial: Mapping[str, str] | None = None
 
     def sentences(self) -> list[str]:
         """Give sentences with citations, to be filled in as those of the methods text are."""
@@ -72,7 +75,7 @@ class TrainingUsed:
         rate = f"{settings['learning_rate']:g}"
         if "final_learning_rate" in settings:
             rate += f" falling to {settings['final_learning_rate']:g}"
-        start = f"It was minimised by Adam [@adam] with a learning rate of {rate}"
+        start = f"It was minimised{self._start()} by Adam [@adam] with a learning rate of {rate}"
         if not self.iteration:
             return f"{start} in at most {settings['iterations']} iterations."
         judged = f" on scans of {_count(self.validation, 'other participant')}"
@@ -80,6 +83,12 @@ class TrainingUsed:
             f"{start}; the network after {self.iteration} iterations was the best"
             f"{judged if self.validation else ''} and was kept."
         )
+
+    def _start(self) -> str:
+        if not self.initial:
+            return ""
+        name, sha256 = self.initial["name"], self.initial["checksum"]
+        return f", from the weights of the network {name} (SHA-256 beginning {sha256:.12}),"
 
 
 def _count(number: int, what: str) -> str:

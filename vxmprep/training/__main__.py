@@ -42,8 +42,9 @@ count from its folder:
     site = "A"                   # optional
 
 Other keys: cohort (folder of the packed scans), split (JSON with the participants of train,
-validation and test), resume (false: refuse a folder where a training was begun), left_out (reasons
-by scan, for the card).
+validation and test), initial_model (checkpoint of vxmprep whose weights to start from, instead of
+random ones), resume (false: refuse a folder where a training was begun), left_out (reasons by
+scan, for the card).
 
 """
 

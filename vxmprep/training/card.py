@@ -134,6 +134,7 @@ def _markdown(card: Card) -> str:
         f"# {card.name}",
         "A VoxelMorph network that registers T1-weighted brains, affinely aligned to the atlas "
         f"{atlas['name']}, trained with vxmprep. Use it with `--model`.",
+        _start(card),
         f"Trained for {progress.iteration} iterations in {as_time(progress.seconds)}; ended by "
         f"{card.ended}. The network is that of iteration {card.description['iteration']}, the "
         f"best on the validation's pairs. SHA-256 of `model.pt`: `{card.checksum}`.",
@@ -155,6 +156,16 @@ def _markdown(card: Card) -> str:
         _table(["package", "version"], [[n, v] for n, v in card.description["versions"].items()]),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _start(card: Card) -> str:
+    initial = card.description.get("initial_model")
+    if not initial:
+        return ""
+    return (
+        f"The training started from the weights of the network {initial['name']} (SHA-256 of its "
+        f"file: `{initial['checksum']}`)."
+    )
 
 
 def _reasons(head: str, reasons: Mapping[str, str]) -> str:

@@ -16,7 +16,10 @@ from vxmprep.training.errors import TrainingError
 from vxmprep.training.packing import Scan
 from vxmprep.training.settings import TrainingSettings, settings_from
 
-KEYS = {"folder", "cohort", "split", "resume", "licence", "atlas", "settings", "scans", "left_out"}
+KEYS = {
+    "folder", "cohort", "split", "resume", "initial_model", "licence", "atlas", "settings",
+    "scans", "left_out",
+}  # fmt: skip
 ATLAS_KEYS = {"name", "image", "mask", "labels"}
 SCAN_KEYS = {"name", "participant", "site", "image", "labels"}
 
@@ -51,6 +54,8 @@ class Config:
         A split to use, or None to draw one.
     resume
         Go on with a training that was begun in the folder.
+    initial_model
+        A network to start from, or None to start from random weights.
     licence
         Licence of the scans, for the model's card.
     left_out
@@ -64,6 +69,7 @@ class Config:
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     split: Path | None = None
     resume: bool = True
+    initial_model: Path | None = None
     licence: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -102,16 +108,17 @@ def read_config(path: Path) -> Config:
         _check(scan, SCAN_KEYS, {"name", "participant", "image"}, f"{path}: scan {number}")
     where = path.absolute().parent
     folder = _placed(where, content["folder"])
+    optional = {n: _placed(where, content[n]) for n in ("split", "initial_model") if n in content}
     return Config(
         folder=folder,
         cohort=_placed(where, content.get("cohort", folder / "cohort")),
         atlas=AtlasFiles(**_paths(atlas, where)),
         scans=tuple(Scan(**_paths(scan, where)) for scan in scans),
         settings=settings_from(content.get("settings", {}), f"{path}: settings"),
-        split=_placed(where, content["split"]) if "split" in content else None,
         resume=content.get("resume", True),
         licence=content.get("licence"),
         left_out=content.get("left_out", {}),
+        **optional,
     )
 
 

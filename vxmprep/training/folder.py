@@ -105,6 +105,10 @@ class ModelFolder:
         self._compare(self._read(), wanted)
         self._refuse_begun(resume)
 
+    def noted(self, name: str) -> Any:
+        """Give a part of what is trained here, or None where it is not noted."""
+        return self._read().get(name) if self.identity.exists() else None
+
     def _refuse_begun(self, resume: bool) -> None:
         if self.last.exists() and not resume:
             raise TrainingError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,8 @@ class Task:
         Precision of the convolutions.
     together
         Pairs that go through the network at a time.
+    initial
+        Weights to start from, or None for random ones.
     """
 
     settings: TrainingSettings
@@ -61,6 +63,7 @@ class Task:
     validation: tuple[Pair, ...]
     dtype: torch.dtype
     together: int
+    initial: Mapping[str, torch.Tensor] | None = None
 
 
 class Trainer:
@@ -92,6 +95,8 @@ class Trainer:
         self.tell, self.request = tell, request
         self.settings = task.settings
         self.network = make_network(task.settings)
+        if task.initial is not None:
+            self.network.load_state_dict(task.initial)
         self.module = fabric.setup_module(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1.0)
         self.objective = Objective(task.settings, self.network.integrate, task.dtype)

@@ -24,6 +24,7 @@ from vxmprep.training.data import Atlas, TrainingData, read_atlas
 from vxmprep.training.devices import make_fabric, set_threads, zero_first
 from vxmprep.training.errors import Diverged, TrainingError
 from vxmprep.training.folder import ModelFolder
+from vxmprep.training.initial import find_initial
 from vxmprep.training.loop import Task, Trainer, make_network
 from vxmprep.training.memory import fit
 from vxmprep.training.pairs import PairSampler, validation_pairs
@@ -104,9 +105,10 @@ class _Job:
         settings = config.settings
         grid = read_grid(config.atlas.image)
         self.atlas = read_atlas(config.atlas, grid, settings.voxel_size)
+        given = config.initial_model
+        self.initial = None if given is None else find_initial(given, settings, folder)
         # Before what is packed there is replaced.
-        known = {**settings.identity(), "atlas": fingerprint(self.atlas)}
-        folder.refuse_other(known, resume=config.resume)
+        folder.refuse_other(self._known(), resume=config.resume)
         if config.split is not None:
             read_parts(config.split)
         self.cohort = open_cohort(
@@ -144,7 +146,13 @@ class _Job:
         found = fit(make_network(settings), settings, self.cohort.shape, compute, pairs)
         self.tell(found.reason)
         return Task(
-            settings, self.data, self.sampler, tuple(validation), found.dtype, found.together
+            settings,
+            self.data,
+            self.sampler,
+            tuple(validation),
+            found.dtype,
+            found.together,
+            None if self.initial is None else self.initial.weights,
         )
 
     def finished(self, progress: Progress) -> bool:
@@ -181,7 +189,8 @@ class _Job:
         model = Model(network, Frame(spacing=settings.voxel_size), self._description(best))
         save_checkpoint(model, self.folder.model)
         if not best.iteration:
-            self.tell("warning: no validation was better than the affine alignment alone")
+            start = "affine alignment alone" if self.initial is None else "initial model"
+            self.tell(f"warning: no validation was better than the {start}")
         draw_curves(self.folder)
         write_card(self.folder, self._card(ended, best, last, measured))
         self.tell(f"model: {self.folder.model}, of iteration {best.iteration}, ended by {ended}")
@@ -211,17 +220,26 @@ class _Job:
         config = replace(self.config, atlas=replace(self.config.atlas, **kept))
         write_config(config, self.folder.config)
 
-    def _identity(self) -> dict:
+    def _known(self) -> dict:
+        """Give the part of the identity that is known before the cohort is packed."""
         return {
             **self.config.settings.identity(),
             "atlas": fingerprint(self.atlas),
+            "initial_model": self.initial and self.initial.checksum,
+        }
+
+    def _identity(self) -> dict:
+        return {
+            **self._known(),
             "cohort": self.cohort.fingerprint,
             "split": _digest(repr(self.split).encode()),
         }
 
     def _description(self, best: Progress) -> dict:
+        start = {} if self.initial is None else {"initial_model": self.initial.described()}
         return {
             "training": self.config.settings.as_mapping(),
+            **start,
             "atlas": {"name": self.atlas.name, "checksum": fingerprint(self.atlas)},
             "data": self.cohort.fingerprint,
             "split": self._counts(),
