@@ -102,6 +102,7 @@ def test_a_list_of_the_whole_dataset_serves_a_part_of_it(study):
     [
         (["--nodes", "2", "--batch-size", "2"], "--nodes 2: this is no Slurm job"),
         (["--segmentation-weight", "0.1", "--pairs", "subjects"], "1 of the scans have"),
+        (["--segmentations", "atlas"], "--segmentations is 'atlas'; give a segmentation weight"),
         (["--memory-budget", "0.001"], "a training step takes"),
         (["--batch-size", "3", "--devices", "2"], "--batch-size is 3; give a multiple"),
         (["--features", "4,4:4"], "--features is ((4, 4), (4,)); give two lists"),
@@ -155,6 +156,17 @@ def test_a_training_starts_from_a_network_that_is_named(study, capfd):
     assert card_of(study, "second")["progress"]["iteration"] == 4
     assert train(study, *first[:2], "--model-name", "third") == 2
     assert "cohort: no such file" in capfd.readouterr().err
+
+
+def test_scans_without_segmentations_are_given_the_atlases(study):
+    carried = ("--segmentations", "atlas", "--segmentation-weight", "0.1")
+    assert train(study, *carried, "--participant-label", "02") == 0
+    card = card_of(study)
+    assert card["split"]["train"]["labelled scans"] == 1
+    assert card["measured"]["validation"]["model"][0]["dice"]
+    text = (study.out / "CITATION.md").read_text()
+    assert "0.1 times 1 minus the soft Dice overlap of segmentations. Those of the scans" in text
+    assert "no evaluation against anatomy" in text
 
 
 def test_sigterm_ends_the_training_within_seconds_and_the_same_command_goes_on(study):

@@ -1,6 +1,5 @@
 """Refinement of a pair: recovers a known field, raises overlap on real brains, folds nowhere."""
 
-import nibabel as nb
 import numpy as np
 import pytest
 import torch
@@ -20,30 +19,6 @@ from vxmprep.morph.refine import (
 STRUCTURES = (2, 3, 4, 7, 8, 10, 11, 12, 13, 16, 17, 41, 42, 43, 46, 47, 49, 50, 51, 52, 53)
 
 
-def scan(shared_data, subject: str) -> tuple[np.ndarray, np.ndarray]:
-    """A labelled scan at 2 mm, cropped to its brain: intensities in [0, 1] and labels."""
-    folder = shared_data / "labelled-cohort"
-    image = folder / subject / "anat" / f"{subject}_T1w.nii.gz"
-    labels = folder / "derivatives/manual" / subject / "anat" / f"{subject}_desc-aseg_dseg.nii.gz"
-    volumes = []
-    for path in (image, labels):
-        loaded = nb.as_closest_canonical(nb.load(path))
-        volumes.append(np.asarray(loaded.dataobj).squeeze())
-    intensity = ndimage.gaussian_filter(volumes[0].astype(np.float32), 0.7)
-    box = ndimage.find_objects((volumes[0] > 0).astype(int))[0]
-    intensity, segmentation = intensity[box][::2, ::2, ::2], volumes[1][box][::2, ::2, ::2]
-    top = np.percentile(intensity[intensity > 0], 99.5)
-    return np.clip(intensity / top, 0, 1), segmentation.round().astype(np.int16)
-
-
-def on_grid(volume: np.ndarray, shape: tuple[int, ...], order: int) -> torch.Tensor:
-    """A volume stretched over a box of another shape, with a border of four voxels."""
-    zoom = np.array(volume.shape) / (np.array(shape) - 8)
-    offset = -4 * zoom
-    values = ndimage.affine_transform(volume, zoom, offset, shape, order=order)
-    return torch.from_numpy(values.astype(np.float32))[None, None]
-
-
 def dice(one: torch.Tensor, other: torch.Tensor) -> float:
     """Mean overlap of the structures."""
     values = []
@@ -53,15 +28,9 @@ def dice(one: torch.Tensor, other: torch.Tensor) -> float:
     return float(np.mean(values))
 
 
-@pytest.fixture(scope="module")
-def pair(shared_data):
-    """Two people: images, labels and the fixed one's mask, stretched to one box."""
-    fixed, fixed_labels = scan(shared_data, "sub-1000")
-    moving, moving_labels = scan(shared_data, "sub-1001")
-    shape = tuple(size + 8 for size in fixed.shape)
-    images = [on_grid(volume, shape, 1) for volume in (moving, fixed)]
-    labels = [on_grid(volume, shape, 0) for volume in (moving_labels, fixed_labels)]
-    return *images, images[1] > 0, *labels
+@pytest.fixture
+def pair(real_pair):
+    return real_pair
 
 
 def test_refinement_raises_the_overlap_of_two_people_and_folds_nowhere(pair):

@@ -46,6 +46,9 @@ TRAINING = TrainingUsed(
     iteration=700,
 )  # fmt: skip
 INITIAL = {"name": "study", "checksum": "9900ffee1122" + "3" * 52}
+CARRIED = replace(TRAINING, settings=TrainingSettings(
+    segmentation_weight=0.5, segmentations="atlas"
+).as_mapping())  # fmt: skip
 OURS = replace(MODEL, training=TRAINING)
 RUN = Methods(
     levels=("participant",),
@@ -195,6 +198,11 @@ def test_each_way_to_strip_that_the_command_offers_has_its_sentence():
         (
             {"model": replace(MODEL, training=replace(TRAINING, initial=INITIAL))},
             ["minimised, from the weights of the network study (SHA-256 beginning 9900ffee1122),"],
+            {"adam", "voxelmorph"},
+        ),
+        (
+            {"model": replace(MODEL, training=CARRIED)},
+            ["soft Dice overlap of segmentations. Those", "no evaluation against anatomy. It was"],
             {"adam", "voxelmorph"},
         ),
         (

@@ -26,6 +26,7 @@ def test_features_have_names_or_are_lists():
         ({"image_loss": "ssd"}, "choose of ('lncc', 'mse')"),
         ({"voxel_size": 3}, "voxel_size is 3"),
         ({"voxel_size": "2"}, "voxel_size is '2'; give a whole number"),
+        ({"segmentations": "atlas"}, "segmentations is 'atlas'; give a segmentation weight"),
         ({"batch_size": 0}, "batch_size is 0; at least 1"),
         ({"batch_size": 3, "devices": 2}, "multiple of the 2 devices"),
         ({"learning_rate": 0}, "learning_rate is 0.0; give more than 0"),
@@ -63,3 +64,9 @@ def test_where_and_how_long_a_training_runs_is_no_part_of_its_identity():
     # The best of two validations is known only where both are on the same pairs.
     assert one.identity() != TrainingSettings(validation_pairs=3).identity()
     assert one.identity() == TrainingSettings(smoothness_weight=1.0).identity()
+
+
+def test_a_training_of_before_segmentations_were_a_choice_is_the_same_one():
+    assert "segmentations" not in TrainingSettings().identity()
+    carried = TrainingSettings(segmentations="atlas", segmentation_weight=1.0)
+    assert carried.identity()["segmentations"] == "atlas"

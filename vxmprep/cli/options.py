@@ -250,6 +250,12 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         metavar="GAMMA",
     )
     option(
+        "segmentations",
+        "the scans' own; or the atlas's labels, carried to every scan by a registration without a "
+        "network (about 20 s of a processor each, once), for cohorts without segmentations",
+        choices=CHOICES["segmentations"],
+    )
+    option(
         "structures",
         "labels that count in it (default: the paper's 30, or all if there are none of these)",
         nargs="+",

@@ -81,15 +81,20 @@ def _check_labels(plan: Plan, tasks: list[Task]) -> None:
     if not training.segmentation_weight:
         return
     labelled = sum(task.segmentation is not None for task in tasks)
+    carried = training.segmentations == "atlas"
+    if carried and plan.atlas.labels is None:
+        raise UsageError("--segmentations atlas: the atlas has no labels; give --atlas-labels")
     if training.pairs == "atlas" and plan.atlas.labels is None:
         raise UsageError(
             "--segmentation-weight: the atlas has no labels; give --atlas-labels, or --pairs "
             "subjects"
         )
+    if carried:
+        return
     if labelled < (1 if training.pairs == "atlas" else 2):
         raise UsageError(
             f"--segmentation-weight: {labelled} of the scans have a segmentation; check "
-            "--fs-subjects-dir and --derivatives"
+            "--fs-subjects-dir and --derivatives, or give --segmentations atlas"
         )
 
 

@@ -15,6 +15,11 @@ PAIRS = {
     "atlas": "to register them to the atlas",
     "subjects": "to register scans of different participants to each other",
 }
+CARRIED = (
+    " Those of the scans were the atlas's, carried to each by the instance-specific optimisation "
+    "without a network, so that overlap with them in validation tells how near the network comes "
+    "to that optimisation, and is no evaluation against anatomy."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +65,17 @@ class TrainingUsed:
         settings = self.settings
         field = "stationary velocity" if settings["integration_steps"] else "displacement"
         gamma = settings["segmentation_weight"]
+        carried = settings.get("segmentations") == "atlas"
         overlap = (
-            f" and, where both images of a pair had segmentations, {gamma:g} times 1 minus their "
-            "soft Dice overlap"
+            f" and {gamma:g} times 1 minus the soft Dice overlap of segmentations"
+            if carried
+            else f" and, where both images of a pair had segmentations, {gamma:g} times 1 minus "
+            "their soft Dice overlap"
         )
         return (
             f"The loss was {SIMILARITY[settings['image_loss']]}, plus "
             f"{settings['smoothness_weight']:g} times the mean squared gradient of the {field} "
-            f"field{overlap if gamma else ''}."
+            f"field{overlap if gamma else ''}.{CARRIED if gamma and carried else ''}"
         )
 
     def _optimiser(self) -> str:

@@ -24,6 +24,12 @@ PACKAGES = ("torch", "lightning-fabric", "numpy", "nibabel")
 
 MEASURES = {"dice": "Dice", "ncc": "local NCC", "folding": "folding, % of brain"}
 
+CARRIED = (
+    "Every scan's segmentation is that of the atlas, carried to it by a registration without a "
+    "network. Dice here tells how near the network comes to that registration: it is no "
+    "evaluation against anatomy."
+)
+
 NO_LICENCE = (
     "The licence of the scans was not given: find out what it allows before you pass the model on."
 )
@@ -189,6 +195,8 @@ def _results(card: Card) -> list[str]:
         "is the alignment that the network is given.",
         _table(["part", "measure", "affine", "model"], rows),
     ]
+    if card.description["training"]["segmentations"] == "atlas":
+        found.insert(1, CARRIED)
     structures = [
         [label, name_of(label), *(_of_structure(side, label) for side in sides)]
         for label in card.structures

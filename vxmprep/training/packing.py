@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import ImageError
 from vxmprep.training.errors import TrainingError
+from vxmprep.training.report import as_time
 from vxmprep.training.volumes import coarse_shape, present, read_image, read_labels
+
+if TYPE_CHECKING:
+    from vxmprep.training.carrying import Carrier
 
 FORMAT = "vxmprep cohort 1"
 IMAGES, LABELS, INDEX = "images.npy", "labels.npy", "cohort.json"
@@ -74,12 +78,13 @@ def pack(
     voxel_size: int,
     wanted: dict,
     tell: Callable[[str], None],
+    carrier: Carrier | None = None,
 ) -> None:
     """Write the files of a cohort; none is there unless all are.
 
     Parameters
     ----------
-    scans, grid, folder, voxel_size, tell
+    scans, grid, folder, voxel_size, tell, carrier
         As `vxmprep.training.cohort.open_cohort` takes them.
     wanted
         Kept in the JSON as it is.
@@ -100,8 +105,8 @@ def pack(
                 stack.enter_context(replacing(folder / name)) for name in (INDEX, LABELS, IMAGES)
             )
             with images.open("wb") as one, labels.open("wb") as other:
-                writer = _Writer(one, other, shape, len(scans))
-                for scan in _told(scans, tell):
+                writer = _Writer(one, other, shape, len(scans), carrier)
+                for scan in _told(scans, tell, EVERY if carrier is None else 0):
                     writer.add(scan, grid, voxel_size)
                 writer.finish()
             files = {IMAGES: images, LABELS: labels} if writer.labelled else {IMAGES: images}
@@ -114,14 +119,15 @@ def pack(
             (folder / LABELS).unlink(missing_ok=True)  # a header and nothing else
 
 
-def _told(scans: Sequence[Scan], tell: Callable[[str], None]) -> Iterator[Scan]:
-    """Give scan after scan, and say now and then how many are done."""
-    last = time.monotonic()
-    for number, scan in enumerate(scans):
-        if time.monotonic() - last > EVERY:
-            last = time.monotonic()
-            tell(f"packed {number} of {len(scans)} scans")
+def _told(scans: Sequence[Scan], tell: Callable[[str], None], every: float) -> Iterator[Scan]:
+    """Give scan after scan, and say after so many seconds how many are done."""
+    begin = last = time.monotonic()
+    for number, scan in enumerate(scans, start=1):
         yield scan
+        now = time.monotonic()
+        if now - last > every:
+            last, left = now, (now - begin) / number * (len(scans) - number)
+            tell(f"packed {number} of {len(scans)} scans, {as_time(left)} left")
 
 
 @contextmanager
@@ -142,10 +148,15 @@ class _Writer:
     """Adds scan after scan to the two files, whose number of volumes is written last."""
 
     def __init__(
-        self, images: BinaryIO, labels: BinaryIO, shape: tuple[int, ...], most: int
+        self,
+        images: BinaryIO,
+        labels: BinaryIO,
+        shape: tuple[int, ...],
+        most: int,
+        carrier: Carrier | None = None,
     ) -> None:
         self.images, self.labels = images, labels
-        self.shape, self.most = shape, most
+        self.shape, self.most, self.carrier = shape, most, carrier
         self.entries: list[Entry] = []
         self.labelled = 0
         self.left_out: dict[str, str] = {}
@@ -172,6 +183,10 @@ class _Writer:
         self.entries.append(entry)
 
     def _labels(self, scan: Scan, grid: Grid, voxel_size: int) -> np.ndarray | None:
+        if self.carrier is not None:
+            step = slice(None, None, voxel_size)
+            whole = self.carrier.labels_of(read_image(scan.image, grid))
+            return np.ascontiguousarray(whole[step, step, step])
         try:
             return None if scan.labels is None else read_labels(scan.labels, grid, voxel_size)
         except ImageError as error:

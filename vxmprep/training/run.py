@@ -15,8 +15,10 @@ from vxmprep.morph.compute import Compute, choose_compute
 from vxmprep.morph.frame import Frame
 from vxmprep.morph.model import Model
 from vxmprep.spatial.files import checksum
+from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import load, save
 from vxmprep.training.card import Card, card_of, versions, write_card
+from vxmprep.training.carrying import Carrier
 from vxmprep.training.cohort import open_cohort
 from vxmprep.training.config import Config, write_config
 from vxmprep.training.curves import draw_curves
@@ -75,9 +77,9 @@ def run(config: Config, tell: Tell = print) -> Path:
 
         def begin() -> _Job:
             if not fabric.is_global_zero:
-                return _Job(config, folder, tell)
+                return _Job(config, folder, tell, fabric.device)
             stack.enter_context(folder.locked(tell))
-            job = _Job(config, folder, tell)
+            job = _Job(config, folder, tell, fabric.device)
             job.claim()
             return job
 
@@ -100,7 +102,9 @@ def run(config: Config, tell: Tell = print) -> Path:
 class _Job:
     """What a configuration names, read and checked."""
 
-    def __init__(self, config: Config, folder: ModelFolder, tell: Tell) -> None:
+    def __init__(
+        self, config: Config, folder: ModelFolder, tell: Tell, device: torch.device
+    ) -> None:
         self.config, self.folder, self.tell = config, folder, tell
         settings = config.settings
         grid = read_grid(config.atlas.image)
@@ -112,7 +116,12 @@ class _Job:
         if config.split is not None:
             read_parts(config.split)
         self.cohort = open_cohort(
-            config.scans, grid, config.cohort, voxel_size=settings.voxel_size, tell=tell
+            config.scans,
+            grid,
+            config.cohort,
+            voxel_size=settings.voxel_size,
+            carrier=self._carrier(grid, device) if settings.segmentations == "atlas" else None,
+            tell=tell,
         )
         self.data = TrainingData(self.cohort, self.atlas, settings)
         entries = self.cohort.entries
@@ -195,14 +204,27 @@ class _Job:
         write_card(self.folder, self._card(ended, best, last, measured))
         self.tell(f"model: {self.folder.model}, of iteration {best.iteration}, ended by {ended}")
 
+    def _carrier(self, grid: Grid, device: torch.device) -> Carrier:
+        """Give what carries the atlas's labels to the scans, at 1 mm."""
+        atlas = read_atlas(self.config.atlas, grid, 1)
+        if atlas.labels is None:
+            raise TrainingError(
+                "segmentations is 'atlas', but the atlas has no labels; give them, or "
+                "segmentations = 'scans'"
+            )
+        kept = self.config.cohort / "segmentations"
+        return Carrier(atlas.image, atlas.mask, atlas.labels, kept, device)
+
     def _pairs(self, part: str, most: int | None = None) -> list:
         entries, settings = self.cohort.entries, self.config.settings
         return validation_pairs(entries, self.indices[part], settings.pairs, most)
 
     def _tell_labels(self) -> None:
+        carried = self.config.settings.segmentations == "atlas"
+        whose = ", the atlas's, carried to them by registration" if carried else ""
         labelled, count = self.data.require_labels(self.sampler), len(self.sampler.indices)
         self.tell(
-            f"segmentations: {labelled} of {count} training scans have labels; "
+            f"segmentations: {labelled} of {count} training scans have labels{whose}; "
             f"{len(self.data.structures)} structures"
         )
 

@@ -13,6 +13,7 @@ SMOOTHNESS = {"lncc": 1.0, "mse": 0.02}
 """The paper's lambda for each similarity."""
 
 CHOICES = {
+    "segmentations": ("scans", "atlas"),
     "image_loss": tuple(SMOOTHNESS),
     "pairs": ("atlas", "subjects"),
     "field_resolution": ("half", "full"),
@@ -75,6 +76,9 @@ class TrainingSettings:
         where None.
     segmentation_weight
         gamma, of 1 - soft Dice in samples that have labels; 0 trains without segmentations.
+    segmentations
+        ``scans``: their own, where they have some. ``atlas``: the atlas's labels, carried to every
+        scan by a registration without a network; for a ``segmentation_weight`` above 0.
     structures
         Labels counted. Where empty, the paper's 30, or all there are if none of those occurs.
     pairs
@@ -117,6 +121,7 @@ class TrainingSettings:
     image_loss: str = "lncc"
     smoothness_weight: float | None = None
     segmentation_weight: float = 0.0
+    segmentations: str = "scans"
     structures: tuple[int, ...] = ()
     pairs: str = "atlas"
     features: str | Features = "vxm"
@@ -156,6 +161,8 @@ class TrainingSettings:
             self,
             f"give a multiple of the {self.devices * self.nodes} devices",
         )
+        useful = self.segmentations == "scans" or self.segmentation_weight > 0
+        _require(useful, "segmentations", self, "give a segmentation weight above 0 too")
         whole = all(type(label) is int and label > 0 for label in self.structures)
         _require(whole, "structures", self, "give whole numbers above 0")
         self._check_features()
@@ -204,6 +211,8 @@ class TrainingSettings:
     def identity(self) -> dict[str, Any]:
         """Give the settings that a training cannot go on without."""
         free = [name for name in FREE if name != "iterations" or self.final_learning_rate is None]
+        if self.segmentations == "scans":  # as trainings have it that began before it was a choice
+            free.append("segmentations")
         return {name: value for name, value in self.as_mapping().items() if name not in free}
 
 
