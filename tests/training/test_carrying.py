@@ -7,15 +7,18 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+import torch
 
 from vxmprep.evaluation.overlap import overlaps
 from vxmprep.training import carrying
 from vxmprep.training.carrying import Carrier
 from vxmprep.training.cohort import open_cohort
 from vxmprep.training.config import read_config
+from vxmprep.training.data import Atlas
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.run import run
 
+CPU = torch.device("cpu")
 LARGE = (2, 3, 41, 42)
 
 
@@ -31,7 +34,7 @@ def dice(one: np.ndarray, other: np.ndarray, labels=LARGE) -> float:
 @pytest.fixture
 def carrier(brains, tmp_path) -> Carrier:
     image, mask, labels = (voxels(path) for path in (brains.image, brains.mask, brains.labels))
-    return Carrier(image, mask > 0, labels, tmp_path / "kept")
+    return Carrier(Atlas("small", image, mask > 0, labels), tmp_path / "kept", CPU)
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_labels_of_a_person_come_to_lie_on_another(real_pair, tmp_path):
     images, labels = real_pair[:2], real_pair[3:]
     moving, fixed = (np.rint(255 * image[0, 0].numpy()).astype(np.uint8) for image in images)
     known, own = (each[0, 0].numpy().astype(np.int16) for each in labels)
-    carrier = Carrier(fixed, fixed > 0, own, tmp_path / "kept")
+    carrier = Carrier(Atlas("other", fixed, fixed > 0, own), tmp_path / "kept", CPU)
     structures = (2, 3, 4, 10, 11, 12, 17, 41, 42, 43, 49, 50, 51, 53)
     found = carrier.labels_of(moving)
     assert dice(found, known, structures) > dice(own, known, structures) + 0.1

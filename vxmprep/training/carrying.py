@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,31 +16,32 @@ from vxmprep.morph.pyramid import to_image_grid
 from vxmprep.morph.refine import refine
 from vxmprep.spatial.files import replacing
 
+if TYPE_CHECKING:
+    from vxmprep.training.data import Atlas
+
 
 class Carrier:
     """Carries an atlas's labels to scans, and keeps what it has carried.
 
     Parameters
     ----------
-    image, mask, labels
-        The atlas on the network's grid of 1 mm: uint8, bool and int16 ``(X, Y, Z)``.
+    atlas
+        The atlas on the network's grid of 1 mm, with labels.
     kept
         Folder of what was carried, so that it is done once for each scan.
     device
         Where scans are registered.
+
+    Attributes
+    ----------
+    source
+        SHA-256 of the atlas's volumes: whose labels these are.
     """
 
-    def __init__(
-        self,
-        image: np.ndarray,
-        mask: np.ndarray,
-        labels: np.ndarray,
-        kept: Path,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.atlas = image, mask, labels
+    def __init__(self, atlas: Atlas, kept: Path, device: torch.device) -> None:
+        self.volumes = atlas.image, atlas.mask, atlas.labels
         self.kept, self.device = kept, device
-        self.source = _digest(*self.atlas)
+        self.source = _digest(*self.volumes)
 
     def labels_of(self, image: np.ndarray) -> np.ndarray:
         """Give the labels of a scan.
@@ -57,7 +59,7 @@ class Carrier:
         numpy.ndarray
             int16, on the same grid.
         """
-        path = self.kept / f"{_digest(image, *self.atlas)}.npz"
+        path = self.kept / f"{_digest(image, *self.volumes)}.npz"
         try:
             return np.load(path)["labels"]
         except (OSError, ValueError, KeyError, BadZipFile):  # not there, or damaged
@@ -68,7 +70,7 @@ class Carrier:
         return labels
 
     def _carried(self, image: np.ndarray) -> np.ndarray:
-        volumes = (torch.from_numpy(volume)[None, None] for volume in (image, *self.atlas))
+        volumes = (torch.from_numpy(volume)[None, None] for volume in (image, *self.volumes))
         moving, fixed, mask, labels = (volume.to(self.device) for volume in volumes)
         field, _ = refine(moving.float() / 255, fixed.float() / 255, mask)
         back = to_image_grid(invert(field).displacement, labels.shape[2:])

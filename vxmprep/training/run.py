@@ -213,7 +213,7 @@ class _Job:
                 "segmentations = 'scans'"
             )
         kept = self.config.cohort / "segmentations"
-        return Carrier(atlas.image, atlas.mask, atlas.labels, kept, device)
+        return Carrier(atlas, kept, device)
 
     def _pairs(self, part: str, most: int | None = None) -> list:
         entries, settings = self.cohort.entries, self.config.settings
