@@ -170,7 +170,8 @@ def _start(card: Card) -> str:
         return ""
     return (
         f"The training started from the weights of the network {initial['name']} (SHA-256 of its "
-        f"file: `{initial['checksum']}`)."
+        f"file: `{initial['checksum']}`): what it was trained on, and the licence of that, count "
+        "here too."
     )
 
 
