@@ -4,6 +4,8 @@
 #              IMAGE=FILE.sif and Apptainer are there, the image
 # make parity  networks of the original code, in environments of its own, against ours
 # make bench   time, memory and accuracy beside the original code and greedy (an hour)
+# make bundled-model BIDS_DIR=DIR  the network of --model bundled, trained anew on OpenNeuro's ds002748:
+#              hours of a processor; stopped, the same command goes on
 # make docs    the documentation, in docs/_build/index.html
 # make lint    style of the code
 # make clean   remove the environment, the demo and what builds leave
@@ -27,7 +29,7 @@ INPUTS := $(PARITY)/pair
 ORIGINAL := --no-deps voxelmorph==0.2 neurite==0.2 pystrum==0.4
 SUPPORT := "numpy<2" nibabel scipy scikit-image scikit-learn h5py matplotlib tqdm six packaging
 
-.PHONY: demo test test-hpc parity parity-fixtures bench docs lint clean env
+.PHONY: demo test test-hpc parity parity-fixtures bench bundled-model docs lint clean env
 
 demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
@@ -64,6 +66,21 @@ parity-fixtures: $(STAMP) $(PARITY)/.made
 bench: $(STAMP) $(PARITY)/.made $(VENV)-newer/.made
 	$(BIN)/python benchmarks/speed.py $(PARITY)/torch/bin/python $(VENV)-newer/bin/python
 	$(if $(DERIVATIVES),$(BIN)/python benchmarks/refinement.py "$(DERIVATIVES)")
+
+# First without segmentations, then with what the registration without a network finds.
+TRAIN = $(BIN)/vxmprep "$(BIDS_DIR)" "$(NETWORKS)" train --voxel-size 2 --field-resolution full \
+	--integration-steps 6 --smoothness-weight 0.5 --augmentation 0.25 --validation-pairs 4 --nprocs 1
+NETWORKS ?= bundled-model
+
+bundled-model: $(STAMP)
+	$(TRAIN) --model-name unsupervised --learning-rate 1e-3 --final-learning-rate 1e-4 \
+		--iterations 5000 --validate-every 250 --patience 8
+	$(TRAIN) --model-name taught --initial-model unsupervised --segmentations atlas \
+		--segmentation-weight 0.5 --learning-rate 3e-4 --final-learning-rate 5e-5 \
+		--iterations 600 --validate-every 100
+	cp "$(NETWORKS)/models/taught/model.pt" vxmprep/models/bundled.pt
+	cp "$(NETWORKS)/models/taught/card.json" vxmprep/models/card.json
+	@echo "see $(NETWORKS)/models/taught/README.md for what vxmprep/models/README.md says of it"
 
 $(VENV)-newer/.made:
 	rm -rf $(VENV)-newer

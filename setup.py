@@ -85,7 +85,7 @@ setup(
     keywords="neuroimaging MRI registration VoxelMorph BIDS nipype",
     python_requires=">=3.11",
     packages=find_packages(include=["vxmprep", "vxmprep.*"]),
-    package_data={"vxmprep": ["data/*", "data/**/*", "workflows/*", "workflows/**/*"]},
+    package_data={"vxmprep": ["data/*", "data/**/*", "models/*", "workflows/*", "workflows/**/*"]},
     include_package_data=False,
     install_requires=REQUIREMENTS,
     extras_require={"test": TEST, "docs": DOCS, "dev": DEV},

@@ -24,6 +24,9 @@ SKULL_STRIP = ("auto", "deepbet", "freesurfer", "derivatives", "synthstrip", "be
 AFFINE = ("greedy", "ants", "flirt", "none")
 PRECISION = ("auto", "float32", "bfloat16")
 
+BUNDLED = Path(__file__).with_name("models") / "bundled.pt"
+"""The network that comes along; its card lies beside it."""
+
 SHARED = ("device", "precision", "threads")
 """Settings of a training that are those of the run, or follow from them."""
 
@@ -87,6 +90,11 @@ class Settings:
     verbose: int = 0
 
     @property
+    def model_option(self) -> str | None:
+        """What ``--model`` takes for the network on any machine, as far as it can."""
+        return self.model and _said(self.model)
+
+    @property
     def model_folder(self) -> Path:
         """The folder of the network that ``train`` makes."""
         return self.output_dir / "models" / self.model_name
@@ -118,7 +126,7 @@ class Settings:
                 options |= _training_options(value)
                 continue
             if isinstance(value, Path):
-                value = str(value)
+                value = _said(value)
             elif isinstance(value, tuple):
                 value = [str(one) for one in value]
             if value is not None and value is not False and value != []:
@@ -130,6 +138,11 @@ class Settings:
         if not options.pop("resume", False):
             options["no_resume"] = True
         return options
+
+
+def _said(path: Path) -> str:
+    """Give a path as options take it."""
+    return "bundled" if path == BUNDLED else str(path)
 
 
 def _training_options(settings: TrainingSettings) -> dict:

@@ -61,6 +61,9 @@ def init_registration_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(["forward", "inverse", "register_summary"]), name="outputnode"
     )
+    memory = 3.2 if iterations > DEFAULT_ITERATIONS else 2.6
+    if model is not None:
+        memory = 4.5  # one of 1 mm in float32
     register = pe.Node(
         Register(
             iterations=iterations,
@@ -70,7 +73,7 @@ def init_registration_wf(
         ),
         name="register",
         n_procs=omp_nthreads,
-        mem_gb=4.5 if model is not None or iterations > DEFAULT_ITERATIONS else 2.6,
+        mem_gb=memory,
     )
     register.inputs.num_threads = omp_nthreads
     if model is not None:

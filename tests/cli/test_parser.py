@@ -9,6 +9,7 @@ import pytest
 
 import vxmprep
 from vxmprep.cli.parser import parse
+from vxmprep.config import BUNDLED
 
 PACKAGE = Path(vxmprep.__file__).resolve().parents[1]
 HEAVY = ("torch", "nipype", "bids", "SimpleITK", "nibabel", "scipy", "matplotlib")
@@ -145,6 +146,12 @@ def test_files_named_from_where_one_is_are_found_by_workers_elsewhere(
     settings = given("--model", "net.pt", "--atlas", "atlas.nii.gz")
     assert settings.model == tmp_path / "net.pt"
     assert settings.atlas == str(tmp_path / "atlas.nii.gz")
+
+
+def test_the_bundled_model_is_the_same_wherever_the_package_lies(given):
+    settings = given("--model", "bundled")
+    assert settings.model == BUNDLED
+    assert settings.as_options()["model"] == "bundled"
 
 
 def test_a_model_is_a_file(given, tmp_path):

@@ -12,7 +12,9 @@ import torch
 from vxmprep.atlas import AtlasError
 from vxmprep.bids.dataset import Scan
 from vxmprep.bids.index import DatasetError
+from vxmprep.cli.methods import trained_to
 from vxmprep.cli.plan import branch_name, make_plan
+from vxmprep.cli.run import warn_of
 from vxmprep.config import Settings, UsageError
 from vxmprep.morph.checkpoint import save_checkpoint
 from vxmprep.morph.model import Model
@@ -219,6 +221,33 @@ def test_a_model_file_that_is_none_is_refused_before_any_work(settings_of, tmp_p
     model.write_bytes(b"weights")
     with pytest.raises(UsageError, match="not a checkpoint"):
         make_plan(settings_of(model=model))
+
+
+@pytest.mark.parametrize(
+    ("description", "expected"),
+    [
+        ({"atlas": {"name": "MNI"}, "training": {"pairs": "atlas"}}, "MNI"),
+        ({"atlas": {"name": "MNI"}, "training": {"pairs": "subjects"}}, None),
+        ({"atlas": "MNI", "training": {"pairs": "atlas"}}, None),
+        ({}, None),
+    ],
+)
+def test_the_atlas_that_a_network_is_bound_to_is_read_from_its_file(
+    description, expected, tmp_path
+):
+    model = Model(VxmNet((2, 2), (2, 2)), description=description)
+    save_checkpoint(model, tmp_path / "net.pt")
+    assert trained_to(tmp_path / "net.pt") == expected
+
+
+@pytest.mark.parametrize(("name", "told"), [("MNI305", True), ("MNI152NLin2009cAsym", False)])
+def test_a_network_of_another_atlas_is_told(name, told, settings_of, tmp_path, capsys):
+    description = {"atlas": {"name": name}, "training": {"pairs": "atlas"}}
+    save_checkpoint(Model(VxmNet((2, 2), (2, 2)), description=description), tmp_path / "net.pt")
+    warn_of(make_plan(settings_of(model=tmp_path / "net.pt", skip_bids_validation=True)))
+    said = capsys.readouterr().err
+    assert ("trained to register to MNI305, not to MNI152NLin2009cAsym" in said) == told
+    assert bool(said) == told
 
 
 def test_a_network_for_planes_is_refused_before_any_work(settings_of, tmp_path):

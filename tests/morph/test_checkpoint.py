@@ -16,6 +16,7 @@ from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint, save_chec
 from vxmprep.morph.frame import Frame
 from vxmprep.morph.model import Model
 from vxmprep.morph.network import VxmNet
+from vxmprep.training.state import Progress, save_state
 
 
 class Hostile:
@@ -173,6 +174,14 @@ def test_a_checkpoint_with_damaged_weights_is_refused(saved):
     saved.write_bytes(content)
     torch.load(saved, weights_only=True)
     assert complaint(saved).startswith("cut short or damaged")
+
+
+def test_the_state_of_a_training_is_no_network_yet(tmp_path):
+    path = tmp_path / "last.ckpt"
+    network = VxmNet((2, 2), (2, 2))
+    save_state(path, Progress(), network, torch.optim.Adam(network.parameters()))
+    with pytest.raises(CheckpointError, match=r"last.ckpt: the state of a training; give"):
+        load_checkpoint(path)
 
 
 def test_a_checkpoint_of_another_version_is_refused(saved):

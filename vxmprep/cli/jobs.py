@@ -76,8 +76,8 @@ def make_jobs(settings: Settings, asked: argparse.Namespace) -> list[Job]:
         here = replace(here, model=trained)
     jobs = []
     scans = 0
-    name = settings.model_name if "train" in levels else settings.model
-    network = [f"--model={shlex.quote(str(name))}"] if name is not None else []
+    name = settings.model_name if "train" in levels else settings.model_option
+    network = [f"--model={shlex.quote(name)}"] if name is not None else []
     if {"prepare", "participant"} & set(levels):
         plan = make_plan(here)
         scans = len(plan.tasks)

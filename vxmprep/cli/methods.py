@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vxmprep.cli.plan import Plan
     from vxmprep.reports.boilerplate import Methods, ModelUsed
     from vxmprep.reports.training import TrainingUsed
@@ -88,6 +90,17 @@ def model_used(plan: Plan) -> ModelUsed | None:
         program=model.description.get("origin"),
         training=_training(model.description),
     )
+
+
+def trained_to(path: Path) -> str | None:
+    """Give the name of the only atlas that a network was trained for, if its file tells it."""
+    from vxmprep.morph.checkpoint import load_checkpoint
+
+    description = load_checkpoint(path).description
+    atlas, training = description.get("atlas"), description.get("training")
+    if not isinstance(atlas, Mapping) or not isinstance(training, Mapping):
+        return None
+    return atlas.get("name") if training.get("pairs") == "atlas" else None
 
 
 def _training(description: Mapping) -> TrainingUsed | None:

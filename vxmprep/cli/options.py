@@ -189,10 +189,11 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--model",
-        metavar="none|NAME|FILE",
-        help="none: refinement alone; the name of a network in OUTPUT_DIR/models; or a network's "
-        "file: our checkpoint, or a .pt or .h5 of the original VoxelMorph (default: none; after "
-        "train, the network just trained)",
+        metavar="none|bundled|NAME|FILE",
+        help="none: refinement alone; bundled: the network that comes along, trained on T1w scans "
+        "to the default atlas; the name of a network in OUTPUT_DIR/models; or a network's file: "
+        "our checkpoint, or a .pt or .h5 of the original VoxelMorph (default: none; after train, "
+        "the network just trained)",
     )
     group.add_argument(
         "--refine-iterations",
@@ -201,7 +202,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="most iterations of the instance-specific optimisation over its three resolutions, "
         "which ends earlier where nothing is gained, 0 = off; those beyond "
         f"{DEFAULT_ITERATIONS} run with a field of 1 instead of 2 mm, 10 of them raise overlap at "
-        "three to four times the time and memory of this step and four times the files (default: "
+        "two and a half times the time and memory of this step and four times the files (default: "
         f"{DEFAULT_ITERATIONS})",
     )
     group.add_argument(
@@ -312,11 +313,11 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--initial-model",
-        metavar="NAME|FILE",
+        metavar="bundled|NAME|FILE",
         help="start from the weights of a network that is there already, to fit it to the cohort "
-        "with a small --learning-rate: its name in OUTPUT_DIR/models, or our checkpoint; of the "
-        "same --features, --integration-steps, --field-resolution and --voxel-size (default: "
-        "random weights)",
+        "with a small --learning-rate: the bundled one, a name in OUTPUT_DIR/models, or our "
+        "checkpoint; of the same --features, --integration-steps, --field-resolution and "
+        "--voxel-size (default: random weights)",
     )
     option("seed", "of split, samples and augmentation", type=count, metavar="N")
     option("devices", "GPUs, or processes, on each machine", type=positive, metavar="N")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vxmprep.cli.options import USAGE, Parser, build_parser
-from vxmprep.config import LABEL_SETS, LEVELS, PROGRAMS, SHARED, Settings
+from vxmprep.config import BUNDLED, LABEL_SETS, LEVELS, PROGRAMS, SHARED, Settings
 from vxmprep.resources import available_processors
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.settings import TrainingSettings
@@ -176,6 +176,8 @@ def _model(given: str | None, output_dir: Path) -> Path | None:
     """Give the file of the network that is named: a file's name counts before a model's."""
     if given in (None, "none"):
         return None
+    if given == "bundled":
+        return BUNDLED
     named = output_dir / "models" / given / "model.pt"
     return named if not Path(given).is_file() and named.is_file() else Path(given).absolute()
 

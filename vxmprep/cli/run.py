@@ -133,7 +133,7 @@ def _process(plan: Plan, *, warned: bool = False) -> int:
     if not plan.pending:
         return execute(plan)
     if not warned:
-        _warn(plan)
+        warn_of(plan)
     with run_folder(settings.work_dir) as work:
         set_environment(work, plan.threads)
         if settings.use_plugin is not None:
@@ -147,7 +147,7 @@ def _process(plan: Plan, *, warned: bool = False) -> int:
     return code
 
 
-def _warn(plan: Plan) -> None:
+def warn_of(plan: Plan) -> None:
     """Say what may be wrong with the dataset as a whole; nothing of it stops the run."""
     settings = plan.settings
     if settings.mem_mb is not None and settings.mem_mb < LEAST_MB:
@@ -156,6 +156,17 @@ def _warn(plan: Plan) -> None:
             "all the same, alone",
             file=sys.stderr,
         )
+    if settings.model is not None:
+        from vxmprep.cli.methods import trained_to
+
+        other = trained_to(settings.model)
+        if other not in (None, plan.atlas.name):
+            print(
+                f"vxmprep: --model {settings.model_option}: trained to register to {other}, not "
+                f"to {plan.atlas.name}; leave it to the refinement to make up for that, with "
+                "--refine-iterations 100 or more",
+                file=sys.stderr,
+            )
     if not settings.skip_bids_validation:
         from vxmprep.bids.validation import validate
 

@@ -20,7 +20,7 @@ from vxmprep.cli.jobs import make_jobs
 from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
 from vxmprep.cli.scripts import ORDER, Job, Site, script, submit_script
-from vxmprep.config import UsageError
+from vxmprep.config import BUNDLED, UsageError
 
 if TYPE_CHECKING:
     from vxmprep.config import Settings
@@ -288,7 +288,8 @@ def _seen(settings: Settings) -> list[Path]:
     for name in ("fs_subjects_dir", "bids_filter_file", "bids_database_dir", "exclude", "split",
                  "atlas_labels", "model", "initial_model", "compare"):  # fmt: skip
         path = getattr(settings, name)
-        if path is not None and path.exists() and settings.output_dir not in path.parents:
+        own = path == BUNDLED or (path is not None and settings.output_dir in path.parents)
+        if path is not None and path.exists() and not own:
             found.append(path)
     found += [Path(name) for name in (settings.atlas, settings.labels) if Path(name).is_file()]
     return found

@@ -99,6 +99,8 @@ def _load(path: Path) -> Model:
         return from_torch(content, path)
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError(f"{path}: of another program; {KINDS}")
+    if str(content["format"]).startswith("vxmprep training"):
+        raise CheckpointError(f"{path}: the state of a training; give the model.pt it ends with")
     if content["format"] != FORMAT:
         raise CheckpointError(f"{path}: of another version of vxmprep; update it, or train anew")
     return _ours(content, path)
