@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -31,6 +31,7 @@ def naive(labels: torch.Tensor, field: torch.Tensor) -> tuple[torch.Tensor, torc
     return values.flatten()[weights.argmax(dim=1, keepdim=True)], (best[:, :1] - best[:, 1:])
 
 
+@example(0, (21, 24, 19), 0.5)
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(SHAPES), st.floats(-6, 6))
 def test_labels_are_the_arg_max_of_warped_indicators(smooth_field, seed, shape, shift):
@@ -38,7 +39,7 @@ def test_labels_are_the_arg_max_of_warped_indicators(smooth_field, seed, shape, 
     field = smooth_field(seed, shape, amplitude=3, batch=2) + shift
     expected, margin = naive(labels, field)
     clear = margin > 1e-4
-    assert clear.double().mean() > 0.97
+    assert clear.double().mean() > 0.5  # half a voxel makes ties wherever the field is even
     assert torch.equal(warp_labels(labels, field)[clear], expected[clear])
 
 
