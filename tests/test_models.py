@@ -18,6 +18,9 @@ from vxmprep.spatial.files import checksum
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.itk import read_transform
 from vxmprep.spatial.resample import resample
+from vxmprep.training.folder import ModelFolder
+from vxmprep.training.initial import find_initial
+from vxmprep.training.settings import TrainingSettings
 
 MOST_BYTES = 3_000_000
 STRUCTURES = (4, 43, 10, 49, 11, 50, 12, 51, 13, 52, 17, 53)
@@ -74,3 +77,9 @@ def test_alone_it_brings_a_real_scan_closer_to_the_atlas_without_folds(person, a
     determinant = np.asarray(jacobian_determinant(read_transform(forward), grid).dataobj)
     inside = np.asarray(atlas.network_mask.dataobj) > 0
     assert folding(determinant, inside).percent < 0.01
+
+
+def test_a_training_can_start_from_it(tmp_path):
+    fitting = TrainingSettings(voxel_size=2, field_resolution="full", integration_steps=6)
+    found = find_initial(BUNDLED, fitting, ModelFolder(tmp_path / "new"))
+    assert found.checksum == checksum(BUNDLED)
