@@ -61,7 +61,7 @@ def init_registration_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(["forward", "inverse", "register_summary"]), name="outputnode"
     )
-    memory = 3.2 if iterations > DEFAULT_ITERATIONS else 2.6
+    memory = 3.6 if iterations > DEFAULT_ITERATIONS else 2.6
     if model is not None:
         memory = 4.5  # one of 1 mm in float32
     register = pe.Node(

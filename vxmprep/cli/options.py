@@ -202,7 +202,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         help="most iterations of the instance-specific optimisation over its three resolutions, "
         "which ends earlier where nothing is gained, 0 = off; those beyond "
         f"{DEFAULT_ITERATIONS} run with a field of 1 instead of 2 mm, 10 of them raise overlap at "
-        "two and a half times the time and memory of this step and four times the files (default: "
+        "two to three times the time and memory of this step and four times the files (default: "
         f"{DEFAULT_ITERATIONS})",
     )
     group.add_argument(
