@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vxmprep.morph.inverse as module
 from vxmprep.morph.field import compose, integrate, integrate_both, jacobian_determinant, sample
 from vxmprep.morph.inverse import invert, invert_between
 
@@ -24,6 +25,17 @@ def test_fields_and_their_inverses_compose_to_the_identity(smooth_field, seed, s
     assert compose(inverse.displacement, field).norm(dim=1).mean() < 0.05
     assert inverse.residual.shape == (2, 1, *shape)
     assert inverse.largest < 0.05
+
+
+@pytest.mark.parametrize("shape", [SHAPE, PLANE])
+@pytest.mark.parametrize("method", [invert, invert_between])
+def test_points_solved_in_parts_are_those_solved_at_once(smooth_field, shape, method, monkeypatch):
+    field = smooth_field(3, shape, amplitude=3)
+    at_once = method(field)
+    monkeypatch.setattr(module, "POINTS", 401)
+    in_parts = method(field)
+    assert torch.equal(in_parts.displacement, at_once.displacement)
+    assert torch.equal(in_parts.residual, at_once.residual)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, PLANE])

@@ -39,7 +39,7 @@ def test_labels_are_the_arg_max_of_warped_indicators(smooth_field, seed, shape, 
     field = smooth_field(seed, shape, amplitude=3, batch=2) + shift
     expected, margin = naive(labels, field)
     clear = margin > 1e-4
-    assert clear.double().mean() > 0.5  # half a voxel makes ties wherever the field is even
+    assert clear.double().mean() > 0.9  # half a voxel makes ties where the field is even
     assert torch.equal(warp_labels(labels, field)[clear], expected[clear])
 
 
