@@ -7,6 +7,9 @@ its length it counts a fold. Both determinants are kept positive here; stretchin
 no anatomy either.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from scipy import ndimage
 from torch.nn import functional
@@ -27,8 +30,8 @@ LEAST_MIRRORED_ROUNDED = 0.05
 WHOLE_ROUNDS = 8
 """After so many rounds what is left of folds is looked at place by place."""
 
-PLANES = 32
-"""How many planes of the images' grid are looked at in one go; even."""
+TILE = 32
+"""Side, in voxels of the images' grid, of the columns looked at in one go; even."""
 
 
 @torch.no_grad()
@@ -62,11 +65,13 @@ def unfold(
     state, found = state.clone(), 0
     shape = state.shape[2:]
     window = tuple(slice(0, size) for size in shape)
-    changed = torch.ones_like(state[:, :1], dtype=torch.bool)
+    changed = None
     for attempt in range(rounds):
         part = state[(..., *window)]
-        fine = (..., *(slice(2 * w.start, 2 * w.stop - 1) for w in window))
-        bad = _too_tight(part, (mask & _doubled(changed, mask.shape))[fine], linear)
+        looked_at = mask[(..., *(slice(2 * w.start, 2 * w.stop - 1) for w in window))]
+        if changed is not None:
+            looked_at = looked_at & _doubled(changed, looked_at.shape)
+        bad = _too_tight(part, looked_at, linear)
         found = found or int(bad.sum())
         where = functional.max_pool3d(bad.to(state.dtype), 3, stride=2, padding=1)
         extra = [new - old for new, old in zip(part.shape[2:], where.shape[2:], strict=True)]
@@ -76,9 +81,10 @@ def unfold(
         sigma = 0.6 + 0.2 * attempt
         weight = gaussian(where, 0.7)
         part.lerp_(gaussian(part, sigma), weight)
-        changed = torch.zeros_like(changed)
-        changed[(..., *window)] = functional.max_pool3d(weight, 3, 1, 1) > 0
-        window = _around(where > 0, window, shape, margin=6 + round(4 * sigma))
+        before, window = window, _around(where > 0, window, shape, margin=6 + round(4 * sigma))
+        changed = torch.zeros_like(state[:, :1], dtype=torch.bool)
+        changed[(..., *before)] = dilated(weight > 0, 1)
+        changed = changed[(..., *window)]
     return state, found
 
 
@@ -150,18 +156,12 @@ def _smooth_tight(
 def _tight(
     displacement: torch.Tensor, mask: torch.Tensor, linear: torch.Tensor | None
 ) -> torch.Tensor:
-    """Mark the voxels of a mask where a determinant is below its limit, a few planes at a time."""
+    """Mark the voxels of a mask where a determinant is below its limit, but for the border's."""
     bad = torch.zeros_like(mask)
-    size = mask.shape[2]
-    for first in range(0, size, PLANES):
-        last = min(first + PLANES, size)
-        here = mask[:, :, first:last]
-        if not here.any():
-            continue
-        low, high = max(0, first - 2), min(size, last + 2)
-        values = slack(displacement[:, :, low:high], linear, LEAST_MIRRORED_ROUNDED)
-        bad[:, :, first:last] = (values[:, :, first - low : last - low] < 0) & here
-    return bad
+    for box in _boxes(mask):
+        part = displacement[(..., *(slice(side.start - 2, side.stop + 2) for side in box))]
+        bad[(..., *box)] = slack(part, linear, LEAST_MIRRORED_ROUNDED)[_INNER] < 0
+    return bad & mask
 
 
 def _doubled(state: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -174,23 +174,28 @@ def _doubled(state: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 def _too_tight(
     state: torch.Tensor, mask: torch.Tensor, linear: torch.Tensor | None
 ) -> torch.Tensor:
-    """Mark the voxels of a mask, on the images' grid, where a determinant is below its limit.
-
-    The two outermost voxels, whose derivatives are one-sided, are left out.
-    """
+    """Mark the voxels of a mask, on the images' grid, where a determinant is below its limit."""
     bad = torch.zeros_like(mask)
-    inner = (..., slice(2, -2), slice(2, -2))
-    size = mask.shape[2]
-    for first in range(2, size - 2, PLANES):
-        last = min(first + PLANES, size - 2)
-        here = mask[:, :, first:last][inner]
-        if not here.any():
-            continue
-        part = state[:, :, first // 2 - 1 : last // 2 + 2]
-        dense = to_image_grid(part, (last - first + 4, *mask.shape[3:]))
-        tight = slack(dense, linear)[:, :, 2 : last - first + 2][inner] < 0
-        bad[:, :, first:last][inner] = tight & here
-    return bad
+    for box in _boxes(mask):
+        part = state[(..., *(slice(side.start // 2 - 1, side.stop // 2 + 2) for side in box))]
+        dense = to_image_grid(part, [side.stop - side.start + 4 for side in box])
+        bad[(..., *box)] = slack(dense, linear)[_INNER] < 0
+    return bad & mask
+
+
+_INNER = (..., *[slice(2, -2)] * 3)
+"""Without the two outermost voxels, whose derivatives are one-sided."""
+
+
+def _boxes(mask: torch.Tensor) -> Iterator[tuple[slice, ...]]:
+    """Give boxes that hold all marked voxels but the two outermost, each start even."""
+    x_size, y_size, _ = mask.shape[2:]
+    for x, y in itertools.product(range(2, x_size - 2, TILE), range(2, y_size - 2, TILE)):
+        column = (slice(x, min(x + TILE, x_size - 2)), slice(y, min(y + TILE, y_size - 2)))
+        marked = mask[(0, 0, *column)][..., 2:-2].flatten(0, 1).any(dim=0).nonzero()
+        if len(marked):
+            first, last = int(marked[0]) + 2, int(marked[-1]) + 2
+            yield (*column, slice(first // 2 * 2, last + 1))
 
 
 def _around(

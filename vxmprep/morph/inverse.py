@@ -191,11 +191,12 @@ def _solve(
     """Find the points ``(dims, M)`` that a map takes to the goals, and how far they miss."""
     dims = len(goal)
     found = guess.clone()
-    error = torch.full_like(found[0], torch.inf)
-    active = torch.arange(found.shape[1], device=found.device)
-    trial, scale = guess, torch.ones_like(error)
-    best, best_error, step = trial, error, torch.zeros_like(trial)
-    for _ in range(iterations):
+    error = lengths(guess + sample(both[:, :dims], guess[None])[0] - goal, 0)[0]
+    active = (~(error <= tolerance)).nonzero()[:, 0]  # derivatives cost more: not for all
+    goal, trial = goal[:, active], guess[:, active]
+    scale = torch.ones_like(trial[0])
+    best, best_error, step = trial, torch.full_like(scale, torch.inf), torch.zeros_like(trial)
+    for _ in range(iterations if len(active) else 0):
         values = sample(both, trial[None])[0]
         miss = trial + values[:dims] - goal
         length = lengths(miss, 0)[0]

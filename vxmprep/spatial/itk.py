@@ -248,7 +248,7 @@ def _compression(parameters: np.ndarray) -> dict:
     if parameters.size < 1000:
         return {}
     chunk = min(parameters.size, 3 * 2**16)
-    return {"chunks": (chunk,), "compression": "gzip", "compression_opts": 6, "shuffle": True}
+    return {"chunks": (chunk,), "compression": "gzip", "compression_opts": 4, "shuffle": True}
 
 
 def _write_text(group: h5py.Group, name: str, text: str) -> None:
