@@ -11,7 +11,7 @@ import torch
 from vxmprep.morph.checkpoint import save_checkpoint
 from vxmprep.morph.model import Model
 from vxmprep.morph.network import VxmNet
-from vxmprep.registration import register
+from vxmprep.registration import LEAST_SIMILARITY, register
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,25 @@ def test_without_refinement_the_field_is_the_networks(pair, tmp_path):
     found = register(*pair, model=tmp_path / "network.pt", iterations=0, device="cpu")
     middle = tuple(n // 2 for n in found.grid.shape)
     assert found.forward[middle] == pytest.approx((0.4, 0, 0), abs=0.02)
+
+
+@pytest.mark.parametrize(("shift", "restarted"), [(0.0, False), (9.0, True)])
+def test_a_network_that_misleads_the_refinement_is_put_aside(shift, restarted, pair, tmp_path):
+    """The two images lie up to 4 voxels apart, a field 9 voxels off leads to no good."""
+    network = VxmNet((4, 4), (4, 4))
+    with torch.no_grad():
+        network.flow.weight.zero_()
+        network.flow.bias.fill_(shift)
+    save_checkpoint(Model(network), tmp_path / "network.pt")
+    found = register(*pair, model=tmp_path / "network.pt", iterations=8, device="cpu")
+    assert found.restarted == found.summary()["StartedFromZeroAgain"] == restarted
+    if restarted:
+        alone = register(*pair, iterations=110, device="cpu")
+        np.testing.assert_array_equal(found.forward, alone.forward)
+        assert found.iterations == alone.iterations
+    else:
+        assert found.iterations == (0, 0, 0, 8)
+    assert found.similarity[-1] > LEAST_SIMILARITY
 
 
 def test_a_network_of_the_original_code_answers_in_its_own_axes(pair, tmp_path):

@@ -9,11 +9,20 @@ from vxmprep.training.settings import TrainingSettings
 
 DEFAULT_ATLAS = "MNI152NLin2009cAsym"
 
-DEFAULT_ITERATIONS = 100
-"""Iterations of the refinement over its levels of 4, 2 and 1 mm: 40, 40 and 20.
+COARSE_ITERATIONS = 100
+"""Iterations of a refinement from zero whose field has 4 and 2 mm; beyond them it has 1 mm."""
 
-Those beyond them run with a field of 1 mm, see `vxmprep.registration.register`.
-"""
+
+def default_iterations(*, network: bool) -> int:
+    """Give the usual iterations of the refinement, see `vxmprep.morph.refine.schedule`.
+
+    Examples
+    --------
+    >>> default_iterations(network=False), default_iterations(network=True)
+    (110, 22)
+    """
+    return 22 if network else COARSE_ITERATIONS + 10
+
 
 LEVELS = ("prepare", "train", "participant", "group")
 
@@ -77,7 +86,7 @@ class Settings:
     n4: bool = True
     affine: str = "greedy"
     model: Path | None = None
-    refine_iterations: int = DEFAULT_ITERATIONS
+    refine_iterations: int = default_iterations(network=False)
     device: str = "auto"
     precision: str = "auto"
     model_name: str = "cohort"
@@ -90,9 +99,9 @@ class Settings:
     verbose: int = 0
 
     @property
-    def model_option(self) -> str | None:
+    def model_option(self) -> str:
         """What ``--model`` takes for the network on any machine, as far as it can."""
-        return self.model and _said(self.model)
+        return "none" if self.model is None else _said(self.model)
 
     @property
     def model_folder(self) -> Path:
@@ -131,6 +140,8 @@ class Settings:
                 value = [str(one) for one in value]
             if value is not None and value is not False and value != []:
                 options[item.name] = value
+        if "train" not in self.levels:  # which makes the network
+            options["model"] = self.model_option
         if self.derivatives:  # a path may hold an equals sign
             options["derivatives"] = [f"derivatives={path}" for path in self.derivatives]
         if not options.pop("n4", False):

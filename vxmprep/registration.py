@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import nibabel as nb
 import numpy as np
 
+from vxmprep.config import default_iterations
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.itk import write_composite
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 STEPS_PER_MM, FINE_STEPS_PER_MM = 256, 64
 """A field of 2 mm, and one of 1 mm, is rounded to this fraction of a millimetre: smaller files."""
+
+LEAST_SIMILARITY = 0.6
+"""Mean squared local correlation after the refinement below which a network has misled it.
+
+Sound scans reach 0.8 and more.
+"""
 
 MARGIN_MM = 26
 """How far beyond the network's grid the field runs out; brains are displaced by up to 10 mm."""
@@ -46,6 +53,8 @@ class Registration:
         and with one of 1 mm.
     repaired : int
         Voxels of 1 mm at which the field was smoothed so that it does not fold.
+    restarted : bool
+        Whether the refinement of a network's field ended so poor that it was run from zero.
     device, precision : str
         Where it was computed; the precision of the network's convolutions.
     """
@@ -58,6 +67,7 @@ class Registration:
     similarity: tuple[float, ...]
     iterations: tuple[int, ...]
     repaired: int
+    restarted: bool
     device: str
     precision: str
 
@@ -69,6 +79,7 @@ class Registration:
             "InverseResidualP99mm": round(self.residual_p99, 4),
             "InverseResidualMaxmm": round(self.residual_max, 4),
             "RepairedVoxels": self.repaired,
+            "StartedFromZeroAgain": self.restarted,
             "Device": self.device,
             "Precision": self.precision,
         }
@@ -121,8 +132,10 @@ def register(
     model : path, optional
         Checkpoint of a VoxelMorph network; without one the refinement starts from zero.
     iterations : int
-        Most iterations of the refinement; 0 leaves the network's field alone. Those beyond 100 run
-        with a field of 1 mm, the others with one of 4 and 2 mm.
+        Most iterations of the refinement; 0 leaves the network's field alone. See
+        `vxmprep.morph.refine.schedule`. Where a network's field does not lead to a sound result,
+        the refinement is run once more, from zero and with all its usual iterations, and the
+        better one is kept.
     atlas_to_scan : (4, 4) array, optional
         The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
@@ -167,9 +180,6 @@ def _register(
 ) -> Registration:
     import torch
 
-    from vxmprep.morph.fine import refine_finely
-    from vxmprep.morph.refine import finishing, refine, schedule
-
     where = torch.device(compute.device)
     scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
     brain = _tensor(mask, where) > 0
@@ -181,17 +191,15 @@ def _register(
     to_grid = Grid.of(fixed).affine[:3, :3]
     matrix = np.eye(3) if atlas_to_scan is None else atlas_to_scan[:3, :3]
     linear = torch.from_numpy(np.linalg.inv(to_grid) @ matrix @ to_grid)
-    count = schedule(iterations)
-    field, what = refine(scan, atlas, brain, start=start, iterations=count, linear=linear)
-    if finishing(iterations):
-        field, similarity, repaired = refine_finely(
-            scan, atlas, brain, field, iterations=finishing(iterations), linear=linear
-        )
-        maps = _fine_maps(field, brain, Grid.of(fixed), linear)
-    else:
-        similarity, repaired = (), 0
-        maps = _coarse_maps(field, brain, Grid.of(fixed), linear)
-    ran = [values for values in (*what.similarity, similarity) if values]
+    refined = _refine(scan, atlas, brain, start, iterations, linear)
+    restarted = False
+    if start is not None and refined.poor:
+        usual = max(iterations, default_iterations(network=False))
+        again = _refine(scan, atlas, brain, None, usual, linear)
+        restarted = again.similarity[-1] > refined.similarity[-1]
+        refined = again if restarted else refined
+    make_maps = _fine_maps if refined.iterations[-1] else _coarse_maps
+    maps = make_maps(refined.field, brain, Grid.of(fixed), linear)
     left = maps.residual.cpu().numpy()
     return Registration(
         maps.grid,
@@ -199,11 +207,54 @@ def _register(
         _millimetres(maps.inverse, maps.grid),
         float(np.percentile(left, 99)),
         float(left.max()),
+        refined.similarity,
+        refined.iterations,
+        refined.repaired,
+        restarted,
+        compute.device,
+        compute.precision,
+    )
+
+
+@dataclass(frozen=True)
+class _Refined:
+    """A refined field, at the images' resolution if the last of its iterations ran there."""
+
+    field: torch.Tensor
+    similarity: tuple[float, ...]
+    iterations: tuple[int, ...]
+    repaired: int
+
+    @property
+    def poor(self) -> bool:
+        return bool(self.similarity) and not self.similarity[-1] >= LEAST_SIMILARITY
+
+
+def _refine(
+    scan: torch.Tensor,
+    atlas: torch.Tensor,
+    brain: torch.Tensor,
+    start: torch.Tensor | None,
+    iterations: int,
+    linear: torch.Tensor,
+) -> _Refined:
+    """Refine a network's field, or none, by so many iterations."""
+    from vxmprep.morph.fine import refine_finely
+    from vxmprep.morph.refine import refine, schedule
+
+    coarse, fine = schedule(iterations, started=start is not None)
+    field, what = refine(scan, atlas, brain, start=start, iterations=coarse, linear=linear)
+    similarity, repaired = (), 0
+    if fine:
+        field, similarity, repaired = refine_finely(
+            scan, atlas, brain, field, iterations=fine, linear=linear
+        )
+    ran = [values for values in (*what.similarity, similarity) if values]
+    return _Refined(
+        field,
         (ran[-1][0], ran[-1][-1]) if ran else (),
         (*what.iterations, len(similarity)),
         what.repaired + repaired,
-        compute.device,
-        compute.precision,
     )
 
 

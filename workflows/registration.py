@@ -3,14 +3,14 @@
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from vxmprep.config import DEFAULT_ITERATIONS
+from vxmprep.config import COARSE_ITERATIONS, default_iterations
 from vxmprep.interfaces import Register
 
 
 def init_registration_wf(
     *,
     model: str | None = None,
-    iterations: int = DEFAULT_ITERATIONS,
+    iterations: int | None = None,
     device: str = "cpu",
     precision: str = "auto",
     omp_nthreads: int = 1,
@@ -22,8 +22,8 @@ def init_registration_wf(
     ----------
     model : path, optional
         Checkpoint of a VoxelMorph network; refinement alone without one.
-    iterations : int
-        Iterations of the refinement; 0 turns it off.
+    iterations : int, optional
+        Iterations of the refinement; 0 turns it off. By default 22 after a network, 110 without.
     device : {"cpu", "cuda", "cuda:N"}
         Where network and refinement run.
     precision : {"auto", "float32", "bfloat16"}
@@ -61,7 +61,9 @@ def init_registration_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(["forward", "inverse", "register_summary"]), name="outputnode"
     )
-    memory = 3.6 if iterations > DEFAULT_ITERATIONS else 2.6
+    if iterations is None:
+        iterations = default_iterations(network=model is not None)
+    memory = 3.6 if iterations > COARSE_ITERATIONS else 2.6
     if model is not None:
         memory = 4.5  # one of 1 mm in float32
     register = pe.Node(

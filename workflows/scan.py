@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from vxmprep.config import DEFAULT_ITERATIONS
 from vxmprep.interfaces import CarryLabels, DrawFigures, SaveScan
 from vxmprep.reports.contents import FIGURES
 from vxmprep.workflows.evaluation import init_evaluation_wf
@@ -103,7 +102,7 @@ def init_scan_wf(
     bias_correct: bool = True,
     affine: str = "greedy",
     model: str | None = None,
-    iterations: int = DEFAULT_ITERATIONS,
+    iterations: int | None = None,
     device: str = "cpu",
     precision: str = "auto",
     omp_nthreads: int = 1,

@@ -9,7 +9,7 @@ import pytest
 
 import vxmprep
 from vxmprep.cli.parser import parse
-from vxmprep.config import BUNDLED
+from vxmprep.config import BUNDLED, default_iterations
 
 PACKAGE = Path(vxmprep.__file__).resolve().parents[1]
 HEAVY = ("torch", "nipype", "bids", "SimpleITK", "nibabel", "scipy", "matplotlib")
@@ -92,6 +92,23 @@ def test_the_version_is_the_packages(capsys):
     assert capsys.readouterr().out == f"vxmprep {vxmprep.__version__}\n"
 
 
+def test_the_network_that_comes_along_is_for_its_own_atlas_and_where_none_is_trained(given):
+    other = given("--atlas", "MNI152NLin6Asym")
+    assert (other.model, other.refine_iterations) == (None, default_iterations(network=False))
+    none = given("--model", "none", "--refine-iterations", "7")
+    assert (none.model, none.refine_iterations) == (None, 7)
+    assert given("--atlas", "MNI152NLin6Asym", "--model", "bundled").model == BUNDLED
+
+
+def test_a_network_that_is_trained_takes_the_place_of_the_bundled_one(tmp_path):
+    (tmp_path / "bids").mkdir()
+    words = [str(tmp_path / "bids"), str(tmp_path / "out")]
+    trained = parse([*words, "train", "participant"])
+    assert (trained.model, trained.refine_iterations) == (None, default_iterations(network=True))
+    assert parse([*words, "prepare"]).model is None
+    assert parse([*words, "prepare", "participant", "group"]).model == BUNDLED
+
+
 def test_defaults_are_those_that_are_documented(given):
     settings = given()
     assert settings.levels == ("participant",)
@@ -99,9 +116,9 @@ def test_defaults_are_those_that_are_documented(given):
     assert settings.skull_strip == "auto"
     assert settings.n4
     assert settings.affine == "greedy"
-    assert settings.model is None
+    assert settings.model == BUNDLED
     assert settings.device == "auto"
-    assert settings.refine_iterations > 0
+    assert settings.refine_iterations == default_iterations(network=True)
     assert settings.participant_label == ()
     assert settings.nprocs >= 1
 

@@ -9,7 +9,6 @@ from vxmprep.morph.field import jacobian_determinant, resize, warp
 from vxmprep.morph.refine import (
     LOOK,
     Tuning,
-    finishing,
     refine,
     schedule,
     state_shape,
@@ -127,7 +126,7 @@ def test_from_its_own_result_the_coarse_levels_stop_at_once(small_pair):
 def test_no_iterations_give_the_start_back(pair):
     moving, fixed, mask, *_ = pair
     start = torch.rand(1, 3, *state_shape(fixed.shape[2:]))
-    field, what = refine(moving, fixed, mask, start=start, iterations=schedule(0))
+    field, what = refine(moving, fixed, mask, start=start, iterations=schedule(0)[0])
     assert torch.equal(field, start)
     assert what.iterations == (0, 0, 0)
 
@@ -154,14 +153,26 @@ def test_a_start_at_any_resolution_means_the_same_map(shape):
 
 
 def test_a_schedule_scales_with_the_number_a_user_gives():
-    assert schedule(0) == (0, 0, 0)
-    half, full = schedule(40), schedule(80)
+    assert schedule(0) == schedule(0, started=True) == ((0, 0, 0), 0)
+    (half, none), (full, _) = schedule(40), schedule(80)
     assert all(abs(2 * a - b) <= 1 for a, b in zip(half, full, strict=True))
+    assert none == 0
 
 
-def test_what_a_user_gives_beyond_the_default_is_left_for_the_finish():
-    assert schedule(100) == schedule(1000)
-    assert (finishing(0), finishing(100), finishing(101)) == (0, 0, 1)
+def test_what_a_user_gives_beyond_the_coarse_levels_is_left_for_the_fine_one():
+    assert schedule(100)[0] == schedule(1000)[0]
+    assert [schedule(count)[1] for count in (0, 100, 101, 1000)] == [0, 0, 1, 900]
+
+
+def test_after_a_network_the_last_iterations_are_run():
+    assert schedule(4, started=True) == ((0, 0, 0), 4)
+    assert schedule(16, started=True) == ((0, 0, 6), 10)
+    assert schedule(60, started=True) == ((0, 30, 20), 10)
+    for count in (1, 10, 31, 75, 110, 111, 300):
+        coarse, fine = schedule(count, started=True)
+        assert sum(coarse) + fine == count
+    assert schedule(110, started=True) == schedule(110)
+    assert schedule(300, started=True) == schedule(300)
 
 
 def test_iterations_for_another_number_of_levels_are_refused():

@@ -306,7 +306,7 @@ def test_files_are_named_with_the_beginning_of_their_checksums():
 
 @pytest.mark.parametrize(
     ("iterations", "counts"),
-    [(100, "40, 40 and 20"), (50, "20, 20 and 10"), (112, "40, 40 and 20"), (1, "1, 1 and 1")],
+    [(100, "40, 40 and 20"), (50, "20, 20 and 10"), (112, "40, 40 and 32"), (1, "1, 1 and 1")],
 )
 def test_iterations_are_those_of_each_level(iterations, counts):
     said = f"by at most {counts} Gauss-Newton iterations at resolutions of 4, 2 and 1 mm"
@@ -324,10 +324,27 @@ def test_numbers_of_the_steps_are_those_that_they_use(monkeypatch):
 
 
 def test_iterations_with_a_field_of_1_mm_are_told_where_there_are_any():
-    assert "; 12 more iterations followed with a field of 1 mm" in body(
-        replace(RUN, iterations=112)
-    )
+    said = "The last 12 iterations had a field of 1 mm"
+    assert said in body(replace(RUN, iterations=112))
     assert "a field of 1 mm" not in body(RUN)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "said"),
+    [
+        (22, "by at most 22 Gauss-Newton iterations at a resolution of 1 mm, fewer"),
+        (4, "by at most 4 Gauss-Newton iterations at a resolution of 1 mm, fewer"),
+        (45, "by at most 15 and 30 Gauss-Newton iterations at resolutions of 2 and 1 mm, fewer"),
+    ],
+)
+def test_after_a_network_the_last_iterations_are_told_and_the_way_out_of_a_poor_one(
+    iterations, said
+):
+    text = body(replace(RUN, iterations=iterations, model=MODEL))
+    assert said in text
+    assert f"The last {min(iterations, 10)} iterations had a field of 1 mm" in text
+    assert "did not reach 0.6, the optimisation was run again from zero" in text
+    assert "again from zero" not in body(replace(RUN, iterations=iterations))
 
 
 def test_windows_are_those_of_the_refinement():

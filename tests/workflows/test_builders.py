@@ -11,7 +11,6 @@ from nipype.pipeline import engine as pe
 
 from vxmprep import workflows
 from vxmprep.atlas import default_files
-from vxmprep.interfaces import Register
 from vxmprep.interfaces.derivatives import FILES
 from vxmprep.workflows import (
     init_alignment_wf,
@@ -324,12 +323,14 @@ def test_a_scan_depends_on_no_other_scan(tmp_path):
         assert len(branches) == 1
 
 
-def test_the_usual_iterations_are_one_number_and_those_beyond_take_more_memory():
-    from vxmprep.config import DEFAULT_ITERATIONS
+def test_the_usual_iterations_depend_on_the_network_and_fine_ones_take_more_memory():
+    from vxmprep.config import COARSE_ITERATIONS
     from vxmprep.morph import refine
 
-    assert sum(refine.DEFAULT_ITERATIONS) == DEFAULT_ITERATIONS
-    register = init_registration_wf().get_node("register")
-    assert register.inputs.iterations == DEFAULT_ITERATIONS == Register().inputs.iterations
-    beyond = init_registration_wf(iterations=DEFAULT_ITERATIONS + 1).get_node("register")
-    assert beyond.mem_gb > register.mem_gb
+    assert sum(refine.DEFAULT_ITERATIONS) == COARSE_ITERATIONS
+    usual = init_registration_wf().get_node("register")
+    assert usual.inputs.iterations == COARSE_ITERATIONS + refine.FINE_ITERATIONS
+    after = init_registration_wf(model=IMAGE).get_node("register")
+    assert after.inputs.iterations < usual.inputs.iterations
+    coarse = init_registration_wf(iterations=COARSE_ITERATIONS).get_node("register")
+    assert coarse.mem_gb < usual.mem_gb

@@ -77,7 +77,7 @@ def make_jobs(settings: Settings, asked: argparse.Namespace) -> list[Job]:
     jobs = []
     scans = 0
     name = settings.model_name if "train" in levels else settings.model_option
-    network = [f"--model={shlex.quote(name)}"] if name is not None else []
+    network = [f"--model={shlex.quote(name)}"]
     if {"prepare", "participant"} & set(levels):
         plan = make_plan(here)
         scans = len(plan.tasks)

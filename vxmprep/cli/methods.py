@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from vxmprep.config import BUNDLED, DEFAULT_ATLAS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -94,6 +96,8 @@ def model_used(plan: Plan) -> ModelUsed | None:
 
 def trained_to(path: Path) -> str | None:
     """Give the name of the only atlas that a network was trained for, if its file tells it."""
+    if path == BUNDLED:
+        return DEFAULT_ATLAS
     from vxmprep.morph.checkpoint import load_checkpoint
 
     description = load_checkpoint(path).description

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from vxmprep.cli.options import USAGE, Parser, build_parser
-from vxmprep.config import BUNDLED, LABEL_SETS, LEVELS, PROGRAMS, SHARED, Settings
+from vxmprep.config import (
+    BUNDLED,
+    DEFAULT_ATLAS,
+    LABEL_SETS,
+    LEVELS,
+    PROGRAMS,
+    SHARED,
+    Settings,
+    default_iterations,
+)
 from vxmprep.resources import available_processors
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.settings import TrainingSettings
@@ -147,6 +156,13 @@ def _settings(given: dict) -> Settings:
     values["derivatives"] = tuple(path.absolute() for path in values["derivatives"])
     for option in ("model", "initial_model"):
         values[option] = _model(values[option], values["output_dir"])
+    trains, registers = ({level} <= set(values["levels"]) for level in ("train", "participant"))
+    usual_atlas = values["atlas"] == DEFAULT_ATLAS and values["atlas_name"] is None
+    if "model" not in given and registers and not trains and usual_atlas:
+        values["model"] = BUNDLED
+    if "refine_iterations" not in given:
+        network = trains or values["model"] is not None
+        values["refine_iterations"] = default_iterations(network=network)
     if values["labels"] not in LABEL_SETS and Path(values["labels"]).is_file():
         values["labels"] = str(Path(values["labels"]).absolute())
     if Path(values["atlas"]).is_file():

@@ -17,7 +17,7 @@ from vxmprep.bids.filters import read_filter_file
 from vxmprep.bids.index import DatasetError
 from vxmprep.bids.records import FIRST, Record, Stage, seen_of
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
-from vxmprep.config import Settings, UsageError
+from vxmprep.config import BUNDLED, Settings, UsageError
 from vxmprep.spatial.files import checksum
 from vxmprep.spatial.images import ImageError
 
@@ -343,7 +343,7 @@ def _check(settings: Settings, atlas: Atlas) -> None:
                 f"--device {settings.device}: torch sees {count or 'no'} GPU here; use --device "
                 "auto or cpu"
             )
-    if settings.model is not None:
+    if settings.model not in (None, BUNDLED):
         from vxmprep.morph.checkpoint import CheckpointError, load_checkpoint
 
         try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vxmprep.config import Settings
 
 
-LEAST_MB = 2600
+LEAST_MB = 3600
 """Memory of the largest step."""
 
 

@@ -12,7 +12,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from vxmprep.config import DEFAULT_ITERATIONS
+from vxmprep.config import default_iterations
 
 
 class _RegisterInputSpec(BaseInterfaceInputSpec):
@@ -23,10 +23,9 @@ class _RegisterInputSpec(BaseInterfaceInputSpec):
     model = File(exists=True, desc="checkpoint of a network; refinement alone without one")
     iterations = traits.Range(
         low=0,
-        value=DEFAULT_ITERATIONS,
-        usedefault=True,
-        desc=f"iterations of the refinement, those beyond {DEFAULT_ITERATIONS} with a field of "
-        "1 mm; 0 = off",
+        desc="iterations of the refinement, see vxmprep.morph.refine.schedule; 0 = off; by "
+        f"default {default_iterations(network=True)} after a network, "
+        f"{default_iterations(network=False)} without",
     )
     device = traits.Str("cpu", usedefault=True, desc="auto, cpu, cuda or cuda:N")
     precision = traits.Enum(
@@ -72,12 +71,16 @@ class Register(SimpleInterface):
         if isdefined(self.inputs.num_threads):
             torch.set_num_threads(self.inputs.num_threads)
         affine = read_affine(self.inputs.affine_file)
+        network = isdefined(self.inputs.model)
+        iterations = self.inputs.iterations
+        if not isdefined(iterations):
+            iterations = default_iterations(network=network)
         found = register(
             load(self.inputs.moving),
             load(self.inputs.fixed),
             load(self.inputs.mask),
-            model=self.inputs.model if isdefined(self.inputs.model) else None,
-            iterations=self.inputs.iterations,
+            model=self.inputs.model if network else None,
+            iterations=iterations,
             atlas_to_scan=affine,
             device=self.inputs.device,
             precision=self.inputs.precision,

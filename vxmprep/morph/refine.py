@@ -35,6 +35,9 @@ __all__ = ["Refinement", "Tuning", "refine", "schedule", "state_shape", "to_imag
 SPACINGS = (4, 2, 1)
 MARGIN = 6
 DEFAULT_ITERATIONS = (40, 40, 20)
+FINE_ITERATIONS = 10
+"""Iterations that follow with a field of the images' resolution, `vxmprep.morph.fine`."""
+
 LOOK = 3
 """A level looks at its similarity after each so many iterations: on a GPU, looking waits."""
 
@@ -99,34 +102,43 @@ class Refinement:
         return tuple(len(values) for values in self.similarity)
 
 
-def schedule(iterations: int) -> tuple[int, ...]:
+def schedule(iterations: int, *, started: bool = False) -> tuple[tuple[int, ...], int]:
     """Share a total of iterations, as a user gives it, among the levels; 0 turns all off.
 
-    No more than the default are shared: see `finishing`.
+    Parameters
+    ----------
+    iterations
+        The total.
+    started
+        From zero the first `DEFAULT_ITERATIONS` are spread over their levels, and what is beyond
+        them is left for the fine ones. From a field that is there already, a network's, the last
+        of all are run: the fine ones first of all, and the coarsest only if there are many.
+
+    Returns
+    -------
+    coarse : tuple of int
+        For `refine`.
+    fine : int
+        For `vxmprep.morph.fine.refine_finely`.
 
     Examples
     --------
-    >>> schedule(0)
-    (0, 0, 0)
-    >>> schedule(sum(DEFAULT_ITERATIONS)) == DEFAULT_ITERATIONS
-    True
+    >>> schedule(50), schedule(110)
+    (((20, 20, 10), 0), ((40, 40, 20), 10))
+    >>> schedule(22, started=True), schedule(200, started=True)
+    (((0, 0, 12), 10), ((40, 40, 20), 100))
     """
     total = sum(DEFAULT_ITERATIONS)
-    iterations = min(iterations, total)
-    return tuple(-(-iterations * share // total) for share in DEFAULT_ITERATIONS)
-
-
-def finishing(iterations: int) -> int:
-    """Give the iterations left after `schedule`: for `vxmprep.morph.fine.refine_finely`.
-
-    Examples
-    --------
-    >>> finishing(sum(DEFAULT_ITERATIONS) + 10)
-    10
-    >>> finishing(30)
-    0
-    """
-    return max(0, iterations - sum(DEFAULT_ITERATIONS))
+    if not started:
+        shared = min(iterations, total)
+        coarse = tuple(-(-shared * share // total) for share in DEFAULT_ITERATIONS)
+        return coarse, iterations - shared
+    fine = max(min(iterations, FINE_ITERATIONS), iterations - total)
+    left, counts = iterations - fine, []
+    for most in reversed(DEFAULT_ITERATIONS):
+        counts.insert(0, min(left, most))
+        left -= counts[0]
+    return tuple(counts), fine
 
 
 @torch.no_grad()

@@ -97,13 +97,16 @@ FROM_ZERO = (
 REFINEMENT = (
     ": the squared local normalised cross-correlation in cubic windows of {window} voxels a side, "
     "the similarity measure of VoxelMorph [@voxelmorph], was maximised by at most {counts} "
-    "Gauss-Newton iterations at resolutions of {spacings} mm, fewer where it no longer rose. Each "
+    "Gauss-Newton iterations at {resolutions} mm, fewer where it no longer rose. Each "
     "update was pooled over a Gaussian window and composed with the displacement field, which was "
     "then smoothed with a Gaussian."
 )
+RESTART = (
+    "Where the mean squared correlation did not reach {sound:g}, the optimisation was run again "
+    "from zero and the better result was kept."
+)
 FINISH = (
-    "Until then the field was kept at 2 mm; {finishing} more iterations followed with a field of "
-    "1 mm."
+    "The last {finishing} iterations had a field of 1 mm; any before were made with one of 2 mm."
 )
 FIELD = (
     "The field was smoothed locally where it was close to folding (Jacobian determinant below "
@@ -259,8 +262,9 @@ def _atlas(methods: Methods) -> list[str]:
 
 
 def _registration(methods: Methods) -> list[str]:
-    from vxmprep.morph.refine import finishing
+    from vxmprep.morph.refine import schedule
 
+    _, fine = schedule(methods.iterations, started=methods.model is not None)
     if methods.model is not None:
         predicted = NETWORK + (VELOCITY if methods.model.steps else DISPLACEMENT)
         after = FROM_NETWORK + REFINEMENT if methods.iterations else NO_REFINEMENT
@@ -269,8 +273,9 @@ def _registration(methods: Methods) -> list[str]:
         steps = [FROM_ZERO + REFINEMENT]
     else:
         return [AFFINE_ALONE, OUTPUT]
-    finish = [FINISH] if finishing(methods.iterations) else []
-    return [*steps, *finish, FIELD, OUTPUT, JACOBIAN]
+    finish = [FINISH] if fine else []
+    restart = [RESTART] if methods.model is not None and methods.iterations else []
+    return [*steps, *finish, *restart, FIELD, OUTPUT, JACOBIAN]
 
 
 def _training(model: ModelUsed) -> list[str]:
@@ -280,12 +285,17 @@ def _training(model: ModelUsed) -> list[str]:
 def _values(methods: Methods) -> dict[str, object]:
     """Give what is filled into the sentences; numbers are those that the steps themselves use."""
     from vxmprep.morph.fold import LEAST
-    from vxmprep.morph.refine import SPACINGS, Tuning, finishing, schedule
+    from vxmprep.morph.refine import SPACINGS, Tuning, schedule
     from vxmprep.preparation.bias import FIT_SPACING
     from vxmprep.preparation.conform import WHITEST
+    from vxmprep.registration import LEAST_SIMILARITY
 
     scans, people, compared = methods.scans, methods.participants, methods.evaluated
     deformed = methods.model or methods.iterations
+    coarse, fine = schedule(methods.iterations, started=methods.model is not None)
+    counts = dict(zip(SPACINGS, coarse, strict=True))
+    counts[1] += fine
+    counts = {spacing: count for spacing, count in counts.items() if count}
     return {
         **{n: f"{shown} {methods.versions.get(n, '')}".strip() for n, shown in PROGRAMS.items()},
         "scans": f"{scans} T1-weighted scan" + "s" * (scans != 1),
@@ -297,15 +307,17 @@ def _values(methods: Methods) -> dict[str, object]:
         "fit": FIT_SPACING,
         "whitest": WHITEST,
         "window": _list(dict.fromkeys(Tuning().window)),
-        "counts": _list(schedule(methods.iterations)),
-        "finishing": finishing(methods.iterations),
-        "spacings": _list(SPACINGS),
+        "counts": _list(counts.values()),
+        "resolutions": ("resolutions of " if len(counts) > 1 else "a resolution of ")
+        + _list(counts),
+        "finishing": fine,
+        "sound": LEAST_SIMILARITY,
         "least": LEAST,
     }
 
 
 def _list(numbers: Iterable[int]) -> str:
-    *first, last = map(str, numbers)
+    *first, last = map(str, numbers) if numbers else ("no",)
     return f"{', '.join(first)} and {last}" if first else last
 
 
