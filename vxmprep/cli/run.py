@@ -164,7 +164,7 @@ def warn_of(plan: Plan) -> None:
             print(
                 f"vxmprep: --model {settings.model_option}: trained to register to {other}, not "
                 f"to {plan.atlas.name}; leave it to the refinement to make up for that, with "
-                "--refine-iterations 100 or more",
+                "--refine-iterations 110, or take --model none",
                 file=sys.stderr,
             )
     if not settings.skip_bids_validation:
