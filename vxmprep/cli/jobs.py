@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from vxmprep.bids.records import Record
 from vxmprep.cli.scripts import ORDER, Job
-from vxmprep.config import UsageError
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan, Task
@@ -108,15 +107,12 @@ def _is_trained(settings: Settings) -> bool:
     UsageError
         If another one has its name.
     """
+    from vxmprep.cli.train import refuse_other
     from vxmprep.training.card import card_of
-    from vxmprep.training.errors import TrainingError
     from vxmprep.training.folder import ModelFolder
 
+    refuse_other(settings)
     folder = ModelFolder(settings.model_folder)
-    try:
-        folder.refuse_other(settings.training.identity(), resume=settings.resume)
-    except TrainingError as error:
-        raise UsageError(str(error)) from error
     card = card_of(folder)
     if card is None or not folder.model.is_file():
         return False
