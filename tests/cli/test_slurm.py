@@ -188,6 +188,21 @@ def test_the_time_of_the_group_follows_the_scans_that_are_known(study):
     assert 3 * needed < 60 * hours + minutes < 8 * needed
 
 
+def test_no_job_asks_for_more_processors_than_a_node_has(study, slurm_programs):
+    (slurm_programs / "sinfo").write_text(
+        '#!/bin/bash\ncase "$*" in *%c*) echo 1; echo 3;; esac\n'
+    )
+    for number in range(3, 6):
+        study.tiny.scan(study.t1w(f"{number:02}"), number)
+    folder = write(study, levels=["participant", "group"])
+    assert directives(folder / "group.sh")["cpus-per-task"] == "3"
+    folder = write(study, levels=["train"])
+    assert directives(folder / "train.sh")["cpus-per-task"] == "3"
+    assert directives(folder / "train.sh")["ntasks-per-node"] == "1"
+    folder = write(study, "--devices", "2", "--batch-size", "2", levels=["train"])
+    assert directives(folder / "train.sh")["cpus-per-task"] == "1"
+
+
 def test_in_an_image_everything_that_the_options_name_is_bound(study, tmp_path, slurm_programs):
     image = tmp_path / "vxmprep.sif"
     with_comma = ["--image", str(image)]

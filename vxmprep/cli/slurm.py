@@ -90,7 +90,7 @@ def build_slurm_parser() -> Parser:
         "--train-nprocs",
         type=positive,
         metavar="N",
-        help="processors of the training, for each of --devices (default: 4)",
+        help="processors of the training, for each of --devices (default: 4, or what a node has)",
     )
     parser.add_argument(
         "--train-mem-mb", type=positive, metavar="MB", help="of a node (default: estimated)"
