@@ -8,9 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vxmprep.cli.parser import parse
 from vxmprep.cli.slurm import main
+from vxmprep.morph.checkpoint import save_checkpoint
+from vxmprep.morph.frame import Frame
+from vxmprep.morph.model import Model
+from vxmprep.morph.network import VxmNet
+from vxmprep.spatial.files import checksum
+from vxmprep.training.folder import ModelFolder
 
 LEVELS = ("prepare", "train", "participant")
 
@@ -125,7 +132,7 @@ def test_arrays_are_cut_to_what_slurm_takes_and_follow_each_other(study, slurm_p
     assert (folder / "jobs.txt").read_text().splitlines()[3] == "train 4"
     words = [str(study.bids), str(study.out), "prepare", "--submit"]
     assert main(words) == 2, "before these are at their end"
-    assert "3 jobs of this cohort are not at their end" in capfd.readouterr().err
+    assert "this cohort has 3 jobs in Slurm's queue" in capfd.readouterr().err
 
 
 def test_what_jobs_ask_for_is_in_their_scripts(study, slurm_programs):
@@ -181,6 +188,21 @@ def test_the_time_of_the_group_follows_the_scans_that_are_known(study):
     assert 3 * needed < 60 * hours + minutes < 8 * needed
 
 
+def test_no_job_asks_for_more_processors_than_a_node_has(study, slurm_programs):
+    (slurm_programs / "sinfo").write_text(
+        '#!/bin/bash\ncase "$*" in *%c*) echo 1; echo 3;; esac\n'
+    )
+    for number in range(3, 6):
+        study.tiny.scan(study.t1w(f"{number:02}"), number)
+    folder = write(study, levels=["participant", "group"])
+    assert directives(folder / "group.sh")["cpus-per-task"] == "3"
+    folder = write(study, levels=["train"])
+    assert directives(folder / "train.sh")["cpus-per-task"] == "3"
+    assert directives(folder / "train.sh")["ntasks-per-node"] == "1"
+    folder = write(study, "--devices", "2", "--batch-size", "2", levels=["train"])
+    assert directives(folder / "train.sh")["cpus-per-task"] == "1"
+
+
 def test_in_an_image_everything_that_the_options_name_is_bound(study, tmp_path, slurm_programs):
     image = tmp_path / "vxmprep.sif"
     with_comma = ["--image", str(image)]
@@ -218,7 +240,46 @@ def test_in_an_image_what_only_the_group_reads_is_bound_too(study, tmp_path):
 def test_bad_options_are_refused_in_one_line(study, capfd, more, said):
     assert main([str(study.bids), str(study.out), "prepare", *more]) == 2
     (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("vxmprep-slurm: ")
     assert said in line
+
+
+@pytest.mark.parametrize(("given", "lacking"), [(0, "BIDS_DIR"), (1, "OUTPUT_DIR"), (2, "LEVEL")])
+def test_what_is_missing_is_said_with_the_commands_own_name_and_usage(
+    study, capfd, given, lacking
+):
+    assert main([str(study.bids), str(study.out)][:given]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith(f"vxmprep-slurm: {lacking} is missing; usage: vxmprep-slurm [options]")
+
+
+def test_what_is_said_counts_in_singular_and_plural(study, capfd):
+    write(study)
+    told = capfd.readouterr().out
+    assert re.search(r"^prepare +1 task for 2 participants, each 1 processor, \d", told, re.M)
+    assert re.search(r"^train +1 job, 4 processors, \d", told, re.M)
+    write(study, "--width", "1", "--nprocs", "2", levels=["prepare"])
+    told = capfd.readouterr().out
+    assert re.search(r"^prepare +2 tasks for 2 participants, each 2 processors, \d", told, re.M)
+
+
+def test_a_training_that_begins_elsewhere_than_the_one_of_its_name_is_refused(study, capfd):
+    start = study.root / "start.pt"
+    torch.manual_seed(0)
+    save_checkpoint(Model(VxmNet((4, 4), (4, 4, 4)), Frame(spacing=2), {}), start)
+    options = ("--voxel-size", "2", "--features", "4,4:4,4,4")
+    from_there = (*options, "--initial-model", str(start))
+    settings = parse(study.arguments(*options, level="train"))
+    known = {**settings.training.identity(), "initial_model": checksum(start)}
+    ModelFolder(settings.model_folder).claim(known, resume=True)
+    write(study, *from_there, levels=["train"])
+    capfd.readouterr()
+    assert main(study.arguments(*options, level="train")) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert f"initial_model was {checksum(start)[:10]}" in line
+    start.write_bytes(start.read_bytes() + b" ")
+    assert main(study.arguments(*from_there, level="train")) == 2
+    assert "initial_model was" in capfd.readouterr().err
 
 
 def test_the_group_notes_what_was_killed_and_goes_on(study, slurm_programs):

@@ -158,6 +158,11 @@ def read_logs(folder: Path) -> dict[str, Ended]:
     return {one: end for one, end in newest.items() if end is not None}
 
 
+def counted(number: int, what: str) -> str:
+    """Write a number of things, as ``1 job`` and ``2 jobs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _note(scans: Sequence[Scan], records: dict[str, Record], ended: dict[str, Ended]) -> int:
     """Note in the records of scans why their job was ended; give how many these are."""
     noted = 0
@@ -182,10 +187,10 @@ def _training(folder: Path) -> str:
 
     model = ModelFolder(folder)
     if (card := card_of(model)) is not None and model.model.is_file():
-        progress = card["progress"]["iteration"]
-        return f"{folder.name}: trained, {progress} iterations, ended by {card['ended']}"
+        progress = counted(card["progress"]["iteration"], "iteration")
+        return f"{folder.name}: trained, {progress}, ended by {card['ended']}"
     try:
         rows = model.iterations.read_text(encoding="utf-8").count("\n") - 1
     except OSError:
         return f"{folder.name}: not begun"
-    return f"{folder.name}: {max(rows, 0)} iterations"
+    return f"{folder.name}: {counted(max(rows, 0), 'iteration')}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from vxmprep.bids.records import Record
 from vxmprep.cli.scripts import ORDER, Job
-from vxmprep.config import UsageError
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan, Task
@@ -31,13 +30,16 @@ BASE_GB = 1.0
 """Memory of a job beside its steps: what drives them, and the system's."""
 
 GROUP_PROCESSES = 4
-"""Processes that compare the label maps of a cohort."""
+"""Processes that compare the label maps of a cohort, where a node has as many processors."""
 
 GROUP_MINUTES = 0.5
 """Time granted to each scan in these, several times of what is usual (6.5 s at 1 mm)."""
 
 GROUP_GB = 2.0
 """Memory of what they report to: the votes of the cohort."""
+
+TRAIN_PROCESSORS = 4
+"""Processors of a training for each device, where a node has as many."""
 
 TRAIN_GB = 4.0
 """Memory of a training beside its steps, for each device."""
@@ -108,15 +110,12 @@ def _is_trained(settings: Settings) -> bool:
     UsageError
         If another one has its name.
     """
+    from vxmprep.cli.train import refuse_other
     from vxmprep.training.card import card_of
-    from vxmprep.training.errors import TrainingError
     from vxmprep.training.folder import ModelFolder
 
+    refuse_other(settings)
     folder = ModelFolder(settings.model_folder)
-    try:
-        folder.refuse_other(settings.training.identity(), resume=settings.resume)
-    except TrainingError as error:
-        raise UsageError(str(error)) from error
     card = card_of(folder)
     if card is None or not folder.model.is_file():
         return False
@@ -197,10 +196,13 @@ def _training_job(settings: Settings, asked: argparse.Namespace) -> Job:
         each = predict_peak(make_network(training), shape, dtype, segmented=segmented)
         pairs = training.batch_size // (training.devices * training.nodes)
         memory += each * pairs * training.devices / 0.85
+    there = _processors(
+        partition if cuda else asked.partition, TRAIN_PROCESSORS * training.devices
+    )
     return Job(
         "train",
         (),
-        asked.train_nprocs or 4,
+        asked.train_nprocs or max(1, there // training.devices),
         asked.train_mem_mb or _in_mb(memory),
         asked.train_time,
         gpus=training.devices if cuda else 0,
@@ -218,7 +220,7 @@ def _training_job(settings: Settings, asked: argparse.Namespace) -> Job:
 def _group_job(scans: int, asked: argparse.Namespace) -> Job:
     from vxmprep.cli.group import LARGEST_WORKER_GB
 
-    processes = max(1, min(scans, GROUP_PROCESSES))
+    processes = max(1, min(scans, _processors(asked.partition, GROUP_PROCESSES)))
     minutes = 2 * START + GROUP_MINUTES * scans / processes
     memory = BASE_GB + GROUP_GB + processes * LARGEST_WORKER_GB
     return Job("group", (), processes, _in_mb(memory), _clock(minutes), partition=asked.partition)
@@ -236,14 +238,21 @@ def _in_mb(gigabytes: float) -> int:
 
 def _has_gpus(partition: str | None) -> bool:
     """Ask Slurm whether a partition, or any where none is named, has GPUs."""
-    words = [
-        "sinfo",
-        "--noheader",
-        "--format=%G",
-        *([f"--partition={partition}"] if partition else []),
-    ]
+    return any("gpu" in one for one in _of_the_nodes("%G", partition))
+
+
+def _processors(partition: str | None, most: int) -> int:
+    """Give that many processors, or those of the largest node: more would wait for ever."""
+    there = [int(one) for one in _of_the_nodes("%c", partition) if one.isdecimal()]
+    return min(most, max(there, default=most))
+
+
+def _of_the_nodes(what: str, partition: str | None) -> list[str]:
+    """Ask Slurm what the nodes of a partition have; nothing where it cannot be asked."""
+    words = ["sinfo", "--noheader", "--Node", f"--format={what}"]
+    words += [f"--partition={partition}"] if partition else []
     try:
         said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return "gpu" in said.stdout
+        return []
+    return said.stdout.split()

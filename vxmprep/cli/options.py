@@ -62,11 +62,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def build_parser(kind: type[Parser] = Parser) -> Parser:
+def build_parser(
+    kind: type[Parser] = Parser, *, prog: str = "vxmprep", usage: str = USAGE
+) -> Parser:
     """Describe the command line. What is not given is left out of what parsing gives."""
     parser = kind(
-        prog="vxmprep",
-        usage=USAGE,
+        prog=prog,
+        usage=usage,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import NoReturn
 
-from vxmprep.cli.options import USAGE, Parser, build_parser
+from vxmprep.cli.options import Parser, build_parser
 from vxmprep.config import (
     BUNDLED,
     DEFAULT_ATLAS,
@@ -44,23 +44,35 @@ class _Quiet(Parser):
         raise BadOptionError(message)
 
 
-def parse(argv: Sequence[str] | None = None) -> Settings:
+def parse(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Settings:
     """Turn a command line into settings.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; the process's own by default.
+    parser : Parser, optional
+        Of `build_parser`, with name and usage of a command that takes these options too.
+
+    Returns
+    -------
+    Settings
+        Complete and checked.
 
     Raises
     ------
     SystemExit
         With code 2 and one line, for bad usage.
     """
-    parser = build_parser()
+    parser = parser or build_parser()
     given = _parsed(parser, argv)
     try:
         file = given.pop("config_file", None)
         if file is not None:
             given = {**read_config_file(file), **given}
-        return _settings(given)
+        return _settings(given, parser.usage)
     except BadOptionError as error:
-        parser.exit(2, f"vxmprep: {error}\n")
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def read_config_file(path: Path) -> dict:
@@ -129,14 +141,14 @@ def _words(action: argparse.Action, key: str, value: object, path: Path) -> list
     return [*option, *values]
 
 
-def _settings(given: dict) -> Settings:
+def _settings(given: dict, usage: str) -> Settings:
     """Complete what was given with defaults, and check it."""
     lacking = [name.upper() for name in POSITIONALS if name not in given]
     if lacking:
         listed = {"participant_label", "session_label", "derivatives"} & given.keys()
         hint = "; words after --participant-label and the like are its own: put it last"
         raise BadOptionError(
-            f"{lacking[0].removesuffix('S')} is missing{hint if listed else ''}; usage: {USAGE}"
+            f"{lacking[0].removesuffix('S')} is missing{hint if listed else ''}; usage: {usage}"
         )
     unknown = [level for level in given["levels"] if level not in LEVELS]
     if unknown:

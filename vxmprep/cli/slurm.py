@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vxmprep.bids.index import DATABASE, DatasetError
 from vxmprep.bids.validation import validate
-from vxmprep.cli.cohort import read_queue, tell
+from vxmprep.cli.cohort import counted, read_queue, tell
 from vxmprep.cli.jobs import make_jobs
 from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
@@ -41,10 +41,7 @@ example:
   vxmprep-slurm /data/study /data/study-vxmprep --status
 """
 
-USAGE = (
-    "vxmprep-slurm [options] [options of vxmprep] BIDS_DIR OUTPUT_DIR LEVEL [LEVEL ...]\n"
-    "       vxmprep-slurm BIDS_DIR OUTPUT_DIR --status"
-)
+USAGE = "vxmprep-slurm [options] [options of vxmprep] BIDS_DIR OUTPUT_DIR LEVEL [LEVEL ...]"
 
 MOST_TASKS = 1001
 """Slurm's own MaxArraySize."""
@@ -54,7 +51,7 @@ def build_slurm_parser() -> Parser:
     """Describe the options that are not vxmprep's."""
     parser = Parser(
         prog="vxmprep-slurm",
-        usage=USAGE,
+        usage=f"{USAGE}\n       vxmprep-slurm BIDS_DIR OUTPUT_DIR --status",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -93,7 +90,7 @@ def build_slurm_parser() -> Parser:
         "--train-nprocs",
         type=positive,
         metavar="N",
-        help="processors of the training, for each of --devices (default: 4)",
+        help="processors of the training, for each of --devices (default: 4, or what a node has)",
     )
     parser.add_argument(
         "--train-mem-mb", type=positive, metavar="MB", help="of a node (default: estimated)"
@@ -149,10 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if the scripts are there, or were submitted; 1 if Slurm refused them; 2 for bad usage or
         input. With ``--status`` 0 if all scans are done, 1 if not.
     """
-    parser = build_slurm_parser()
+    others = build_parser(prog="vxmprep-slurm", usage=USAGE)
     try:
-        asked, words = parser.parse_known_args(argv)
-        settings = parse(_completed(words, asked))
+        asked, words = build_slurm_parser().parse_known_args(argv)
+        settings = parse(_completed(words, asked, others), others)
     except SystemExit as leave:
         return int(leave.code or 0)
     from vxmprep.atlas import AtlasError
@@ -170,13 +167,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
-def _completed(words: list[str], asked: argparse.Namespace) -> list[str]:
+def _completed(words: list[str], asked: argparse.Namespace, others: Parser) -> list[str]:
     """Add what has other defaults here than in vxmprep.
 
     Which is a processor for a job, whatever the login node has; and for what has been done, any
     level.
     """
-    given = vars(build_parser().parse_intermixed_args(words))
+    given = vars(others.parse_intermixed_args(words))
     if given.get("config_file") is not None:
         with contextlib.suppress(BadOptionError):  # told by parse
             given |= read_config_file(given["config_file"])
@@ -191,10 +188,10 @@ def _write(settings: Settings, asked: argparse.Namespace, folder: Path) -> int:
     """Write the scripts, say what they will do, and submit them if that is asked for."""
     _check(settings, asked)
     if asked.submit and (busy := read_queue(folder)):
-        count = sum(sum(states.values()) for states in busy.values())
+        count = counted(sum(sum(states.values()) for states in busy.values()), "job")
         raise UsageError(
-            f"--submit: {count} jobs of this cohort are not at their end yet; wait for them, see "
-            "--status, or cancel them with scancel"
+            f"--submit: this cohort has {count} in Slurm's queue; wait for the end, see --status, "
+            "or cancel with scancel"
         )
     if not settings.skip_bids_validation and (warning := validate(settings.bids_dir)):
         print(f"vxmprep-slurm: {warning}", file=sys.stderr)
@@ -305,14 +302,15 @@ def _save(path: Path, text: str) -> None:
 def _described(job: Job) -> str:
     """Say in one line what a job is."""
     people = sum(map(len, job.tasks))
-    what = f"{len(job.tasks)} tasks for {people} participants" if job.tasks else "1 job"
+    tasks = f"{counted(len(job.tasks), 'task')} for {counted(people, 'participant')}, each"
     parts = [
-        f"{job.level:12}{what}, each {job.nprocs * job.ntasks} processors",
+        f"{job.level:12}{tasks if job.tasks else '1 job,'} "
+        + counted(job.nprocs * job.ntasks, "processor"),
         f"{job.mem_mb} MB",
         job.time,
     ]
     if job.gpus:
-        parts.append(f"{job.gpus} GPU")
+        parts.append(counted(job.gpus, "GPU"))
     if job.nodes > 1:
         parts.append(f"{job.nodes} nodes")
     return ", ".join(parts)

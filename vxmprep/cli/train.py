@@ -20,6 +20,8 @@ from vxmprep.signals import Terminated
 if TYPE_CHECKING:
     from nipype.pipeline import engine as pe
 
+    from vxmprep.config import Settings
+
 INTERRUPTED = re.compile(r"^\s*(?:[\w.]+\.)?(Terminated|KeyboardInterrupt)$", re.MULTILINE)
 """What a traceback ends with where the user or the batch system has ended the run."""
 
@@ -36,25 +38,16 @@ def check_training(plan: Plan) -> None:
         If settings, scans and model's folder do not go together.
     """
     from vxmprep.training.errors import TrainingError
-    from vxmprep.training.folder import ModelFolder
-    from vxmprep.training.initial import find_initial
     from vxmprep.training.split import read_parts
 
     settings = plan.settings
-    training, folder = settings.training, ModelFolder(settings.model_folder)
-    start = None
-    if settings.initial_model is not None:
+    training = settings.training
+    refuse_other(settings)
+    if settings.split is not None:
         try:
-            start = find_initial(settings.initial_model, training, folder, _spelled).checksum
-        except TrainingError as error:
-            raise UsageError(f"--initial-model {error}") from error
-    try:
-        known = {**training.identity(), "initial_model": start}
-        folder.refuse_other(known, resume=settings.resume)
-        if settings.split is not None:
             read_parts(settings.split)
-    except TrainingError as error:
-        raise UsageError(str(error)) from error
+        except TrainingError as error:
+            raise UsageError(str(error)) from error
     if training.nodes > 1 and "SLURM_JOB_ID" not in os.environ:
         raise UsageError(
             f"--nodes {training.nodes}: this is no Slurm job; start the command in one of as many "
@@ -67,6 +60,32 @@ def check_training(plan: Plan) -> None:
     _check_labels(plan, tasks)
     if plan.pending:
         _check_memory(plan)
+
+
+def refuse_other(settings: Settings) -> None:
+    """Refuse to train under the name of another training, or from a network that does not fit.
+
+    Raises
+    ------
+    UsageError
+        If the model's folder holds another training, or one that should not go on.
+    """
+    from vxmprep.training.errors import TrainingError
+    from vxmprep.training.folder import ModelFolder
+    from vxmprep.training.initial import find_initial
+
+    training, folder = settings.training, ModelFolder(settings.model_folder)
+    start = None
+    if settings.initial_model is not None:
+        try:
+            start = find_initial(settings.initial_model, training, folder, _spelled).checksum
+        except TrainingError as error:
+            raise UsageError(f"--initial-model {error}") from error
+    try:
+        known = {**training.identity(), "initial_model": start}
+        folder.refuse_other(known, resume=settings.resume)
+    except TrainingError as error:
+        raise UsageError(str(error)) from error
 
 
 def _spelled(name: str, value: object) -> str:

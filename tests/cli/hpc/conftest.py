@@ -55,7 +55,7 @@ class Slurm:
 
     root: Path
 
-    def wait(self, seconds: float = 600) -> None:
+    def wait(self, seconds: float = 1200) -> None:
         """Wait until no job is left."""
         end = time.monotonic() + seconds
         while queue := self.ask("squeue", "--noheader", "--array"):

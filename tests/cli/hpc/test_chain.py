@@ -108,7 +108,7 @@ def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_ar
     enough = ("--width", "4", "--mem-mb", "8000", "--train-nprocs", "1")
     assert slurm_command(cohort, LEVELS, *enough, "--submit") == 0
     said = capfd.readouterr().out
-    assert "1 tasks for 2 participants" in said
+    assert "1 task for 2 participants" in said
     assert re.findall(r"^(\w+) \d+$", said, re.MULTILINE) == ["prepare", "participant", "group"]
     slurm.wait()
     assert main([str(cohort.bids), str(cohort.out), "--status"]) == 0, all_logs(cohort)
