@@ -15,7 +15,7 @@ Methods (--methods, in that order):
     syn              ANTs SyN (antspyx SyNOnly: CC radius 4, 100x70x50x20, single precision); needs
                      --ants, the Python of an environment with antspyx
     refine:N         no network, at most N iterations of the refinement
-    network:N        --model, then at most N iterations; network:0 is the network alone
+    network:N        --model, then the last N iterations at most; network:0 is the network alone
 
 Dice and HD95 are of the paper's 30 structures; labels go from the scan to the network's grid of
 the atlas (1 mm) by one nearest-neighbour interpolation. `pairs`: mean over all pairs of people;
@@ -42,6 +42,7 @@ from vxmprep.bids.records import Record
 from vxmprep.cli.parser import parse
 from vxmprep.cli.plan import make_plan
 from vxmprep.cli.run import main as run_command
+from vxmprep.config import BUNDLED
 from vxmprep.evaluation.labels import VXM30, name_of, without_parcels
 from vxmprep.evaluation.overlap import overlaps
 from vxmprep.preparation.segmentation import load_labels
@@ -51,7 +52,7 @@ from vxmprep.spatial.images import load
 from vxmprep.spatial.itk import LPS, read_affine, read_transform, write_composite
 from vxmprep.spatial.resample import resample
 
-METHODS = "affine,greedy,greedy-smooth,refine:100,network:0,network:100"
+METHODS = "affine,greedy,greedy-smooth,refine:110,network:0,network:22"
 SMOOTHING = {"greedy": "1.732vox 0.7071vox", "greedy-smooth": "2vox 1.5vox"}
 BOOTSTRAP = 2000
 
@@ -65,7 +66,9 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path)
     parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("--model", help="a network's file")
+    parser.add_argument(
+        "--model", default=str(BUNDLED), help="a network's file (default: the bundled one's)"
+    )
     parser.add_argument("--ants", help="Python of an environment with antspyx")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="measure what is there, run nothing")
