@@ -95,6 +95,7 @@ class Settings:
     resume: bool = True
     training: TrainingSettings = field(default_factory=TrainingSettings)
     labels: str = "vxm30"
+    join_hemispheres: bool = False
     compare: Path | None = None
     verbose: int = 0
 

@@ -205,6 +205,81 @@ def test_label_sets_and_lists(out, tmp_path):
     assert {row["label"] for row in read(out / "group_overlap.tsv")} == {"17", "53"}
 
 
+def test_left_and_right_are_joined_on_request(out):
+    assert group(out, "--join-hemispheres") == 0
+    named = {(row["label"], row["name"]) for row in read(out / "group_overlap.tsv")}
+    assert named == {("10", "Thalamus-Proper"), ("17", "Hippocampus")}
+    labels = read(out / "group_labels.tsv")
+    assert len(labels) == 17
+    assert ("3", "Cerebral-Cortex") in {(row["index"], row["name"]) for row in labels}
+    # Every map votes but the own, the second session of a person as little as the first.
+    people = {f"sub-{i:02}": np.isin(labels_of(i), (17, 53)) for i in range(1, 10)}
+    others = sum(m.astype(int) for name, m in people.items() if name != "sub-04") > 4
+    own = people["sub-04"]
+    rows = {row["scan"]: row for row in read(out / "group_overlap.tsv") if row["label"] == "17"}
+    expected = 2 * (others & own).sum() / (others.sum() + own.sum())
+    assert float(rows["sub-04"]["dice"]) == pytest.approx(expected, abs=1e-4)
+    assert rows["sub-04"]["voxels_moving"] == "250"
+
+
+def test_the_atlas_columns_are_joined_from_the_counts_of_both_sides(out):
+    anat = out / "sub-01" / "anat"
+    table = DICE.replace("53\tRight-Hippocampus\tatlas (approximate)\t100\t125",
+                         "53\tRight-Hippocampus\tatlas (approximate)\t300\t75")  # fmt: skip
+    (anat / f"sub-01_space-{SPACE}_desc-registration_dice.tsv").write_text(table)
+    affine = np.zeros(SHAPE, np.int16)
+    affine[:4, :5, :5], affine[6:8, :5, :5] = 17, 53  # 100 and 50 voxels
+    path = anat / f"sub-01_space-{SPACE}_desc-asegaffine_dseg.nii.gz"
+    nb.save(nb.Nifti1Image(affine, np.eye(4)), path)
+    assert group(out, "--join-hemispheres") == 0
+    row = next(
+        r for r in read(out / "group_overlap.tsv") if (r["scan"], r["label"]) == ("sub-01", "17")
+    )
+    full = 0.7 * (100 + 125) / 2 + 0.72 * (300 + 75) / 2
+    assert float(row["atlas_dice"]) == pytest.approx(2 * full / (400 + 200), abs=1e-4)
+    before = 0.6 * (100 + 100) / 2 + 0.62 * (300 + 50) / 2
+    assert float(row["atlas_dice_affine"]) == pytest.approx(2 * before / (400 + 150), abs=1e-4)
+    assert row["atlas_hd95_mm"] == "n/a"
+    scan = next(r for r in read(out / "group_registration.tsv") if r["scan"] == "sub-01")
+    assert (scan["atlas_dice"], scan["atlas_hd95_mm"]) == (row["atlas_dice"], "n/a")
+
+
+def test_the_page_shows_what_the_joined_table_says(out):
+    group(out, "--join-hemispheres")
+    rows = read(out / "group_overlap.tsv")
+    text = (out / "group.html").read_text(encoding="utf-8")
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    assert sorted(data["structures"]) == ["Hippocampus", "Thalamus Proper"]
+    own = next(row for row in rows if (row["scan"], row["label"]) == ("sub-03", "17"))
+    drawn = next(scan for scan in data["scans"] if scan["scan"] == "sub-03")["dice_of"]
+    assert drawn["Hippocampus"] == pytest.approx(
+        [float(own["dice_affine"]), float(own["dice"])], abs=1e-4
+    )
+
+
+def test_outputs_joined_and_apart_are_not_compared(out, tmp_path, capsys):
+    other = tmp_path / "other"
+    for i in range(1, 6):
+        add_scan(other, f"sub-{i:02}", 100 + i)
+    assert group(other) == 0
+    capsys.readouterr()
+    assert group(out, "--join-hemispheres", "--compare", str(other)) == 2
+    said = capsys.readouterr().err
+    assert "left and right are apart in its group_overlap.tsv" in said
+    assert said.rstrip().endswith("run the level group on it again with --join-hemispheres")
+    assert len(said.splitlines()) == 1
+    assert not (out / "group_overlap.tsv").exists(), "it is said before the work"
+    assert group(other, "--join-hemispheres") == 0
+    capsys.readouterr()
+    assert group(out, "--compare", str(other)) == 2
+    assert "again without --join-hemispheres" in capsys.readouterr().err
+    assert group(out, "--join-hemispheres", "--compare", str(other)) == 0
+    names = {row["label"]: row["name"] for row in read(out / "group_comparison.tsv")}
+    assert names == {
+        "0": "mean of the structures", "10": "Thalamus-Proper", "17": "Hippocampus",
+    }  # fmt: skip
+
+
 def test_scans_that_are_left_out_are_in_no_table(out, tmp_path, capsys):
     (tmp_path / "bad.txt").write_text("sub-09 twice\nsub-10\n")
     group(out, "--exclude", str(tmp_path / "bad.txt"))

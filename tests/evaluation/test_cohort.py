@@ -116,6 +116,58 @@ def test_parcels_count_as_cortex_in_the_papers_set_and_in_mixed_cohorts(tmp_path
     assert found.labels == (3, 17, 53)
 
 
+def test_joined_sides_are_compared_as_unions_of_their_masks(tmp_path):
+    """One side of a scan lies on the other's place, which the union counts as common."""
+    maps = {f"sub-{i}": brain(i, ids=(17, 53, 2040)) for i in range(5)}
+    swapped = brain(5, ids=(53, 17, 2040))
+    maps["sub-5"] = swapped
+    scans = written(tmp_path, maps)
+    found = cohort_overlap(scans, tmp_path / "w", labels="vxm30", joined=True)
+    assert len(found.labels) == 17
+    assert [(row.label, found.name_of(row.label)) for row in found.rows["sub-0"]] == [
+        (3, "Cerebral-Cortex"), (17, "Hippocampus"),
+    ]  # fmt: skip
+    joined = {
+        name: np.select([(m == 17) | (m == 53), m == 2040], [17, 3], 0) for name, m in maps.items()
+    }
+    for name, own in joined.items():
+        others = [m for other, m in joined.items() if other != name]
+        ways = {"dice": (others, own)}
+        ways["dice_affine"] = [np.roll(m, 2, axis=1) for m in others], np.roll(own, 2, axis=1)
+        for row in found.rows[name]:
+            for way, (theirs, mine) in ways.items():
+                a, b = majority(theirs) == row.label, mine == row.label
+                expected = 2 * (a & b).sum() / (a.sum() + b.sum())
+                assert getattr(row, way) == pytest.approx(expected)
+            far = surface_distances(majority(others), own, (1, 1, 1))
+            assert row.hd95 == pytest.approx(far[row.label].hd95)
+            assert row.voxels_moving == (250 if row.label == 17 else 125)
+    apart = cohort_overlap(scans, tmp_path / "v", labels="vxm30").rows["sub-5"]
+    assert [row.dice for row in apart if row.label in (17, 53)] == [0, 0]
+
+
+def test_joined_structures_are_common_by_the_voxels_of_both_sides(tmp_path):
+    def thinned(labels, keep):
+        """Leave some voxels of each label."""
+        for label, count in keep.items():
+            labels[tuple(np.argwhere(labels == label)[count:].T)] = 0
+        return labels
+
+    # 60 + 60 are enough; a scan with one side is enough; 60 of one side alone are not.
+    maps = {f"sub-{i}": brain(i) for i in range(4)}
+    maps["sub-4"] = thinned(brain(4), {17: 60, 53: 60})
+    maps["sub-5"] = thinned(brain(5), {17: 0})
+    maps["sub-6"] = thinned(brain(6), {53: 0})
+    scans = written(tmp_path, maps)
+    assert cohort_overlap(scans, tmp_path / "a", labels="common").labels == (1002,)
+    found = cohort_overlap(scans, tmp_path / "b", labels="common", joined=True)
+    assert found.labels == (17, 1002)
+    scans += written(tmp_path, {"sub-7": thinned(brain(7), {17: 0, 53: 60})})
+    found = cohort_overlap(scans, tmp_path / "c", labels="common", joined=True)
+    assert found.labels == (1002,)
+    assert cohort_overlap(scans, tmp_path / "d", labels="all", joined=True).labels == (17, 1002)
+
+
 def test_common_structures_have_a_hundred_voxels_in_every_scan(tmp_path):
     maps = {f"sub-{i}": brain(i) for i in range(5)}
     maps["sub-1"] = np.where(maps["sub-1"] == 53, 0, maps["sub-1"])
@@ -131,6 +183,8 @@ def test_ids_are_those_asked_for(tmp_path):
     found = cohort_overlap(written(tmp_path, maps), tmp_path / "w", labels=(53, 999, 17))
     assert found.labels == (17, 53, 999)
     assert [row.label for row in found.rows["sub-0"]] == [17, 53]
+    found = cohort_overlap(written(tmp_path, maps), tmp_path / "v", labels=(53, 999), joined=True)
+    assert found.labels == (17, 999)
 
 
 def test_odd_maps_are_refused_by_name_and_the_others_compared(tmp_path):

@@ -6,7 +6,14 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from vxmprep.evaluation.labels import VXM30, name_of, table, without_parcels
+from vxmprep.evaluation.labels import (
+    VXM30,
+    name_of,
+    table,
+    without_parcels,
+    without_side,
+    without_sides,
+)
 
 
 def test_the_papers_structures_are_thirty():
@@ -76,3 +83,30 @@ def test_the_labels_given_are_not_changed():
 
 def test_the_classes_of_other_tables_are_left_alone():
     np.testing.assert_array_equal(without_parcels(np.array([999, 3000, 0])), [999, 3000, 0])
+
+
+def test_the_right_counts_as_the_left_and_nothing_else_changes():
+    # FreeSurferColorLUT.txt; 12101 and 2040 have no name here, so no left.
+    labels = np.array(
+        [[0, 2, 41, 17, 53, 60, 16, 251], [1024, 2024, 2000, 14, 80, 77, 12101, 2040]]
+    )
+    np.testing.assert_array_equal(
+        without_sides(labels),
+        [[0, 2, 2, 17, 17, 28, 16, 251], [1024, 1024, 1000, 14, 80, 77, 12101, 2040]],
+    )
+    assert labels[0, 2] == 41, "the labels given are not changed"
+
+
+def test_structures_of_two_sides_and_no_others_become_one():
+    ids = np.array(sorted(table()))
+    joined = without_sides(ids)
+    for left in np.unique(joined):
+        names = [name_of(label) for label in ids[joined == left]]
+        pairs = [
+            [f"Left-{without_side(names[0])}", f"Right-{without_side(names[0])}"],
+            [f"ctx-lh-{without_side(names[0])}", f"ctx-rh-{without_side(names[0])}"],
+            [without_side(names[0])],
+        ]
+        assert names in pairs
+    assert len(np.unique(joined)) == len({without_side(name_of(label)) for label in ids})
+    assert len(np.unique(without_sides(np.array(VXM30)))) == 17

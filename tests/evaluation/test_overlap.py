@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vxmprep.evaluation.overlap import mean_dice, overlaps
+from vxmprep.evaluation.overlap import joined_dice, mean_dice, overlaps
 
 f1_score = pytest.importorskip("sklearn.metrics").f1_score
 
@@ -151,3 +151,20 @@ def test_dice_agrees_with_monai(aseg):
     theirs = monai.compute_dice(one, other, include_background=True)[0].numpy()
     found = overlaps(aseg, moved)
     np.testing.assert_allclose([found[k].dice for k in labels], theirs, rtol=1e-5)
+
+
+def test_dice_joined_from_parts_that_do_not_meet_is_that_of_the_union():
+    generator = np.random.default_rng(4)
+    fixed, moving = generator.choice([0, 1], size=(2, 9, 8, 7), p=[0.4, 0.6])
+    # Two halves, each a label of its own: no voxel of one lies on the other.
+    half = np.where(np.arange(9) < 5, 1, 2)[:, None, None]
+    found = overlaps(fixed * half, moving * half)
+    parts = [(one.dice, one.voxels_fixed, one.voxels_moving) for one in found.values()]
+    assert len({round(dice, 3) for dice, *_ in parts}) == 2
+    expected = 2 * (fixed & moving).sum() / (fixed.sum() + moving.sum())
+    assert joined_dice(parts) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_part_that_one_map_lacks_counts_as_missed():
+    assert joined_dice([(0.5, 10, 10), (float("nan"), 20, 0)]) == pytest.approx(2 * 5 / 40)
+    assert np.isnan(joined_dice([(float("nan"), 20, 0), (float("nan"), 5, 0)]))

@@ -13,14 +13,14 @@ import numpy as np
 from vxmprep.bids.tables import OVERLAP, OVERLAP_COLUMNS
 from vxmprep.config import UsageError
 from vxmprep.evaluation.compare import Difference, compare, holm
-from vxmprep.evaluation.labels import name_of
+from vxmprep.evaluation.labels import name_of, without_side
 
 COMPARISON = "group_comparison.tsv"
 
 COMPARISON_COLUMNS = {
     "space": "the atlas",
     "label": "FreeSurfer id; 0 is the mean of a participant's structures",
-    "name": "FreeSurfer's name",
+    "name": "FreeSurfer's name, without a side where left and right are joined",
     "reference": "what Dice is with in both outputs",
     "participants": "people whom both outputs have",
     "dice": "mean Dice in this output, whole transform",
@@ -74,8 +74,15 @@ class Compared:
         return {"other": self.other, "words": self.words, "rows": rows}
 
 
-def check_output(folder: Path) -> None:
-    """Refuse an output whose cohort has not been judged, before anything is done.
+def check_output(folder: Path, *, joined: bool) -> None:
+    """Refuse an output whose cohort has not been judged alike, before anything is done.
+
+    Parameters
+    ----------
+    folder : path
+        The other output.
+    joined : bool
+        Whether left and right are one structure in this output's tables.
 
     Raises
     ------
@@ -84,7 +91,14 @@ def check_output(folder: Path) -> None:
     """
     if not (folder / OVERLAP).is_file():
         raise UsageError(f"--compare {folder}: has no {OVERLAP}; run the level group on it first")
-    _read(folder / OVERLAP)
+    for row in _read(folder / OVERLAP):
+        name = name_of(int(row["label"]))
+        if without_side(name) != name and joined != (row["name"] != name):
+            there, here, more = ("apart", "joined", "") if joined else ("joined", "apart", "out")
+            raise UsageError(
+                f"--compare {folder}: left and right are {there} in its {OVERLAP}, {here} in this "
+                f"output's; run the level group on it again with{more} --join-hemispheres"
+            )
 
 
 def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compared:
@@ -112,8 +126,10 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
         reference, found = _differences(one, other)
         if found:
             corrected = _corrected(found)
+            names = {int(row["label"]): row["name"] for row in one}
+            names[0] = "mean of the structures"
             rows += [
-                _row(space, label, reference, difference, corrected[label])
+                _row(space, label, names[label], reference, difference, corrected[label])
                 for label, difference in found.items()
             ]
             words = _words(found, corrected, other_dir.name)
@@ -143,12 +159,17 @@ def _corrected(found: Mapping[int, Difference]) -> dict[int, float]:
 
 
 def _row(
-    space: str, label: int, reference: str, difference: Difference, corrected: float
+    space: str,
+    label: int,
+    name: str,
+    reference: str,
+    difference: Difference,
+    corrected: float,
 ) -> dict[str, str]:
     return {
         "space": space,
         "label": str(label),
-        "name": name_of(label) if label else "mean of the structures",
+        "name": name,
         "reference": reference,
         "participants": str(difference.participants),
         "dice": _text(difference.first),

@@ -10,8 +10,9 @@ import numpy as np
 
 from vxmprep.bids.derivatives import write_json, write_text
 from vxmprep.bids.results import Result
-from vxmprep.evaluation.cohort import StructureOverlap
-from vxmprep.evaluation.labels import name_of
+from vxmprep.evaluation.cohort import CohortOverlap
+from vxmprep.evaluation.labels import without_parcels, without_sides
+from vxmprep.evaluation.overlap import joined_dice
 from vxmprep.evaluation.quality import VERDICTS, Quality
 
 REGISTRATION = "group_registration.tsv"
@@ -23,8 +24,8 @@ CONSENSUS = "leave-one-out consensus"
 OVERLAP_COLUMNS = {
     "scan": "the scan",
     "space": "the atlas",
-    "label": "FreeSurfer id",
-    "name": "FreeSurfer's name",
+    "label": "FreeSurfer id, the left one's where left and right are joined",
+    "name": "FreeSurfer's name, without a side where left and right are joined",
     "segmentation": "where the scan's labels come from",
     "reference": "what they are compared with: the majority of the other participants' labels in "
     "atlas space",
@@ -35,9 +36,11 @@ OVERLAP_COLUMNS = {
     "hd95_affine_mm": "95th percentile of the distance of the surfaces by the affine alone",
     "hd95_mm": "the same by the whole transform",
     "atlas_reference": "the second reference: the atlas's own labels",
-    "atlas_dice_affine": "Dice with it by the affine alone",
-    "atlas_dice": "Dice with it by the whole transform",
-    "atlas_hd95_mm": "95th percentile of the distance of the surfaces to it",
+    "atlas_dice_affine": "Dice with it by the affine alone; where left and right are joined, what "
+    "of one side lies on the other counts as missed",
+    "atlas_dice": "the same by the whole transform",
+    "atlas_hd95_mm": "95th percentile of the distance of the surfaces to it; n/a where left and "
+    "right are joined",
 }
 
 MEASURES = {
@@ -97,26 +100,21 @@ REGISTRATION_COLUMNS = {
 }
 
 
-def overlap_rows(
-    result: Result, consensus: Sequence[StructureOverlap], labels: Sequence[int], others: int
-) -> list[dict[str, str]]:
+def overlap_rows(result: Result, cohort: CohortOverlap) -> list[dict[str, str]]:
     """Give the rows of one scan in the table of structures.
 
     Parameters
     ----------
     result : Result
         The scan.
-    consensus : sequence of StructureOverlap
-        Its overlaps with the consensus; empty where there is none.
-    labels : sequence of int
-        The structures of the table.
-    others : int
-        Other participants that make the consensus.
+    cohort : CohortOverlap
+        What was found of all scans in this atlas.
     """
-    ours = {found.label: found for found in consensus}
-    atlas = {int(row["label"]): row for row in result.dice()}
+    ours = {found.label: found for found in cohort.rows.get(result.scan, [])}
+    others = len(cohort.voters - {result.participant})
+    atlas = _with_atlas(result, cohort)
     rows = []
-    for label in labels:
+    for label in cohort.labels:
         found, own = ours.get(label), atlas.get(label, {})
         if found is None and not own:
             continue
@@ -140,7 +138,7 @@ def overlap_rows(
                     "scan": result.scan,
                     "space": result.space,
                     "label": str(label),
-                    "name": name_of(label),
+                    "name": cohort.name_of(label),
                     "segmentation": result.segmentation,
                     **numbers,
                     "atlas_reference": own.get("reference", "n/a"),
@@ -229,6 +227,45 @@ def write_table(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping[s
     write_text(path, "\n".join(lines) + "\n")
     meaning = {name: {"Description": words} for name, words in columns.items()}
     write_json(path.with_suffix(".json"), meaning)
+
+
+def _with_atlas(result: Result, cohort: CohortOverlap) -> dict[int, Mapping[str, str]]:
+    """Give what a scan's own table says of the atlas's labels, by the cohort's structures."""
+    rows = {int(row["label"]): row for row in result.dice()}
+    if not cohort.joined:
+        return rows
+    # The table has no voxels by the affine alone; its parcels count as cortex.
+    ids, affine, _ = cohort.voxels.get(result.scan, np.zeros((0, 3), int)).T
+    ids = without_parcels(ids)
+    sides: dict[int, list[int]] = {}
+    for label in rows:
+        sides.setdefault(int(without_sides(np.array([label]))[0]), []).append(label)
+    return {
+        left: _joined([(rows[k], int(affine[ids == k].sum())) for k in labels])
+        for left, labels in sides.items()
+    }
+
+
+def _joined(sides: Sequence[tuple[Mapping[str, str], int]]) -> dict[str, str]:
+    """Join rows of a scan's own table, each with the voxels of the scan by the affine alone.
+
+    Of the distances of two surfaces none of both follows; were those of structures without a side
+    kept, means over distances would be of others than means over Dice.
+    """
+    fixed, moving = (
+        [int(row[name]) for row, _ in sides] for name in ("voxels_fixed", "voxels_moving")
+    )
+    voxels = {"dice_affine": [count for _, count in sides], "dice": moving}
+    return {
+        "reference": sides[0][0]["reference"],
+        "voxels_moving": str(sum(moving)),
+        **{
+            name: _text(
+                joined_dice(zip((_number(row[name]) for row, _ in sides), fixed, own, strict=True))
+            )
+            for name, own in voxels.items()
+        },
+    }
 
 
 def _complete(columns: Mapping[str, str], row: Mapping[str, str]) -> dict[str, str]:

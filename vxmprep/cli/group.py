@@ -33,7 +33,6 @@ from vxmprep.bids.tables import (
 )
 from vxmprep.config import LABEL_SETS, Settings, UsageError
 from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
-from vxmprep.evaluation.labels import name_of
 from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge, judge_cohort
 
 PAGE = "group.html"
@@ -68,7 +67,8 @@ def group(settings: Settings, work: Path) -> None:
     Parameters
     ----------
     settings : Settings
-        Only the output folder, ``labels``, ``exclude``, ``compare`` and ``nprocs`` matter.
+        Only the output folder, ``labels``, ``join_hemispheres``, ``exclude``, ``compare`` and
+        ``nprocs`` matter.
     work : Path
         Folder for what is needed meanwhile.
 
@@ -81,7 +81,7 @@ def group(settings: Settings, work: Path) -> None:
     """
     output_dir = settings.output_dir
     if settings.compare is not None:
-        check_output(settings.compare)
+        check_output(settings.compare, joined=settings.join_hemispheres)
     results = find_results(output_dir)
     if not results:
         raise UsageError(
@@ -98,7 +98,9 @@ def group(settings: Settings, work: Path) -> None:
             raise UsageError(f"--exclude {settings.exclude}: leaves out every scan")
     labels = settings.labels
     chosen = labels if labels in LABEL_SETS else read_ids(Path(labels))
-    cohort = judge_results(results, work, chosen, settings.nprocs)
+    cohort = judge_results(
+        results, work, chosen, joined=settings.join_hemispheres, processes=settings.nprocs
+    )
     write_table(output_dir / REGISTRATION, REGISTRATION_COLUMNS, cohort.registration)
     write_table(output_dir / OVERLAP, OVERLAP_COLUMNS, cohort.overlap)
     _write_labels(output_dir / LABELS, cohort)
@@ -115,7 +117,12 @@ def group(settings: Settings, work: Path) -> None:
 
 
 def judge_results(
-    results: Sequence[Result], work: Path, labels: str | Sequence[int], processes: int
+    results: Sequence[Result],
+    work: Path,
+    labels: str | Sequence[int],
+    *,
+    joined: bool,
+    processes: int,
 ) -> Cohort:
     """Compare and judge all scans, each atlas by itself.
 
@@ -127,23 +134,19 @@ def judge_results(
         Folder for what is needed meanwhile.
     labels : str or sequence of int
         See `vxmprep.evaluation.cohort.cohort_overlap`.
+    joined : bool
+        See there.
     processes : int
         Most worker processes; memory may allow fewer.
     """
     registration, overlap, compared = [], [], {}
     for space in sorted({result.space for result in results}):
         here = [result for result in results if result.space == space]
-        found = _compare(here, work / f"consensus-{space}", labels, processes)
+        found = _compare(
+            here, work / f"consensus-{space}", labels, joined=joined, processes=processes
+        )
         compared[space] = found
-        rows = {
-            result.scan: overlap_rows(
-                result,
-                found.rows.get(result.scan, []),
-                found.labels,
-                len(found.voters - {result.participant}),
-            )
-            for result in here
-        }
+        rows = {result.scan: overlap_rows(result, found) for result in here}
         averages = {name: means(own) for name, own in rows.items()}
         metrics = {
             result.scan: {
@@ -225,7 +228,12 @@ def read_ids(path: Path) -> tuple[int, ...]:
 
 
 def _compare(
-    results: Sequence[Result], folder: Path, labels: str | Sequence[int], processes: int
+    results: Sequence[Result],
+    folder: Path,
+    labels: str | Sequence[int],
+    *,
+    joined: bool,
+    processes: int,
 ) -> CohortOverlap:
     """Compare the scans of one atlas that have labels there."""
     from rich.progress import Progress
@@ -250,6 +258,7 @@ def _compare(
             maps,
             folder,
             labels=labels,
+            joined=joined,
             processes=min(processes, memory, max(1, len(maps))),
             seen=lambda count: progress.advance(task, count),
         )
@@ -304,9 +313,13 @@ def _page(
 
 def _write_labels(path: Path, cohort: Cohort) -> None:
     """Write which structures the tables are over."""
-    columns = {"space": "the atlas", "index": "FreeSurfer id", "name": "FreeSurfer's name"}
+    columns = {
+        "space": "the atlas",
+        "index": OVERLAP_COLUMNS["label"],
+        "name": OVERLAP_COLUMNS["name"],
+    }
     rows = [
-        {"space": space or "n/a", "index": str(label), "name": name_of(label)}
+        {"space": space or "n/a", "index": str(label), "name": found.name_of(label)}
         for space, found in cohort.found.items()
         for label in found.labels
         if space

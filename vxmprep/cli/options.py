@@ -353,6 +353,11 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
         "every scan; or a text file of FreeSurfer ids (default: vxm30)",
     )
     group.add_argument(
+        "--join-hemispheres",
+        action="store_true",
+        help="count left and right of a structure as one in the tables",
+    )
+    group.add_argument(
         "--compare",
         type=Path,
         metavar="OTHER_OUTPUT",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vxmprep.evaluation.consensus import LEAST_OTHERS, Consensus, LabelCounts
-from vxmprep.evaluation.labels import VXM30, without_parcels
+from vxmprep.evaluation.labels import VXM30, name_of, without_parcels, without_side, without_sides
 from vxmprep.evaluation.overlap import overlaps
 from vxmprep.evaluation.surface import surface_distances
 from vxmprep.spatial.images import ImageError
@@ -27,6 +27,9 @@ COMMON_VOXELS = 100
 
 PARCELS = range(1000, 3000)
 """Ids of the parcels of the cortex."""
+
+Renaming = Callable[[np.ndarray], np.ndarray]
+"""Gives labels under other ids; those that become one are one structure."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +86,17 @@ class Census:
     ----------
     counts : dict
         Votes by way; one of each participant.
-    least : dict
-        Fewest voxels of a label in any scan that has it, and the number of such scans.
+    voxels : dict
+        Labels of each scan whose maps could be read, see `CohortOverlap`.
     parcelled : Counter
         How many maps have parcels of the cortex (True) or the cortex as one (False).
-    seen : int
-        Maps that could be read.
     refused : dict
         Why a scan's maps cannot be compared, by its name.
     """
 
     counts: dict[str, LabelCounts] = field(default_factory=dict)
-    least: dict[int, tuple[int, int]] = field(default_factory=dict)
+    voxels: dict[str, np.ndarray] = field(default_factory=dict)
     parcelled: Counter = field(default_factory=Counter)
-    seen: int = 0
     refused: dict[str, str] = field(default_factory=dict)
 
     def merge(self, other: Census) -> None:
@@ -106,11 +106,8 @@ class Census:
                 self.counts[way].merge(counts)
             else:
                 self.counts[way] = counts
-        for label, (voxels, scans) in other.least.items():
-            known, before = self.least.get(label, (voxels, 0))
-            self.least[label] = (min(known, voxels), before + scans)
+        self.voxels |= other.voxels
         self.parcelled += other.parcelled
-        self.seen += other.seen
         self.refused |= other.refused
 
     @property
@@ -131,6 +128,11 @@ class CohortOverlap:
         Participants that make the consensus; each scan is compared without its own.
     merged : bool
         Whether parcels count as cortex.
+    joined : bool
+        Whether left and right count as one structure.
+    voxels : dict
+        A row for each label of a scan's maps, by scan: its id, as it stands there, and its voxels
+        by the affine alone and by the whole transform.
     rows : dict
         Overlaps by scan; none where there are too few participants.
     refused : dict
@@ -140,8 +142,14 @@ class CohortOverlap:
     labels: tuple[int, ...]
     voters: frozenset[str]
     merged: bool
+    joined: bool
+    voxels: dict[str, np.ndarray]
     rows: dict[str, list[StructureOverlap]]
     refused: dict[str, str]
+
+    def name_of(self, label: int) -> str:
+        """Name a structure of the tables; without its side where left and right are joined."""
+        return without_side(name_of(label)) if self.joined else name_of(label)
 
 
 def cohort_overlap(
@@ -149,6 +157,7 @@ def cohort_overlap(
     folder: Path,
     *,
     labels: str | Sequence[int] = "vxm30",
+    joined: bool = False,
     processes: int = 1,
     seen: Callable[[int], None] = lambda _: None,
 ) -> CohortOverlap:
@@ -166,6 +175,8 @@ def cohort_overlap(
     labels : {"vxm30", "all", "common"} or sequence of int
         The structures wanted; with ``vxm30`` parcels count as cortex, otherwise where not all
         scans have them.
+    joined : bool
+        Whether left and right of a structure count as one, under the id of the left.
     processes : int
         Worker processes.
     seen : function
@@ -187,23 +198,25 @@ def cohort_overlap(
     voting = {scan.name for scan in voters.values()}
     for found in _spread(partial(_count, voting=voting), chunks, processes):
         census.merge(found)
-        seen(found.seen)
+        seen(len(found.voxels))
     refused |= census.refused
     merged = labels == "vxm30" or len(census.parcelled) > 1
-    chosen = _chosen(labels, census, merged=merged)
+    # Parcels first: some of those on the right have no name that tells their left.
+    steps = [*[without_parcels] * merged, *[without_sides] * joined]
+    rename = partial(_renamed, steps=steps)
+    chosen = _chosen(labels, census, rename)
     scans = [scan for scan in scans if scan.name not in refused]
     voters = {p: scan for p, scan in voters.items() if scan.name not in refused}
     rows: dict[str, list[StructureOverlap]] = {}
     if census.voters > LEAST_OTHERS:
         for way, counts in census.counts.items():
-            counts = counts.renamed(_cortex) if merged else counts
-            counts.consensus().save(folder / way)
+            counts.renamed(partial(_one, rename=rename)).consensus().save(folder / way)
         tasks = [(scan, voters.get(scan.participant)) for scan in scans]
-        compare = partial(_compare, folder=folder, labels=chosen, merged=merged, spacing=spacing)
+        compare = partial(_compare, folder=folder, labels=chosen, rename=rename, spacing=spacing)
         for name, found in _spread(compare, tasks, processes):
             rows[name] = found
             seen(1)
-    return CohortOverlap(chosen, frozenset(voters), merged, rows, refused)
+    return CohortOverlap(chosen, frozenset(voters), merged, joined, census.voxels, rows, refused)
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -260,12 +273,11 @@ def _count(scans: Sequence[LabelMaps], voting: set[str]) -> Census:
         except ImageError as error:
             census.refused[scan.name] = str(error)
             continue
-        census.seen += 1
-        counts = np.bincount(maps["full"].ravel())
-        for label in np.flatnonzero(counts[1:]) + 1:
-            voxels, seen = census.least.get(int(label), (counts[label], 0))
-            census.least[int(label)] = (int(min(voxels, counts[label])), seen + 1)
-        if len(counts) > PARCELS.start and counts[PARCELS.start : PARCELS.stop].any():
+        size = 1 + max(int(labels.max()) for labels in maps.values())
+        affine, counts = (np.bincount(maps[way].ravel(), minlength=size) for way in WAYS)
+        there = np.flatnonzero((affine + counts)[1:]) + 1
+        census.voxels[scan.name] = np.column_stack([there, affine[there], counts[there]])
+        if counts[PARCELS.start : PARCELS.stop].any():
             census.parcelled[True] += 1
         elif counts[3:4].any() or counts[42:43].any():
             census.parcelled[False] += 1
@@ -280,17 +292,17 @@ def _compare(
     *,
     folder: Path,
     labels: tuple[int, ...],
-    merged: bool,
+    rename: Renaming,
     spacing: tuple[float, ...],
 ) -> tuple[str, list[StructureOverlap]]:
     """Compare one scan with the majority of the others."""
     scan, voter = task
     dice, distances = {}, {}
     for way in WAYS:
-        own = _labels_of(scan, way, merged=merged)
+        own = rename(read_labels(getattr(scan, way)))
         vote = own
         if voter is None or voter.name != scan.name:
-            vote = None if voter is None else _labels_of(voter, way, merged=merged)
+            vote = None if voter is None else rename(read_labels(getattr(voter, way)))
         others = Consensus.load(folder / way).without(vote)
         dice[way] = overlaps(others, own)
         distances[way] = surface_distances(others, own, spacing, labels)
@@ -315,32 +327,31 @@ def _compare(
     return scan.name, rows
 
 
-def _labels_of(scan: LabelMaps, way: str, *, merged: bool) -> np.ndarray:
-    labels = read_labels(getattr(scan, way))
-    return without_parcels(labels) if merged else labels
+def _renamed(labels: np.ndarray, *, steps: Sequence[Renaming]) -> np.ndarray:
+    for step in steps:
+        labels = step(labels)
+    return labels
 
 
-def _chosen(labels: str | Sequence[int], census: Census, *, merged: bool) -> tuple[int, ...]:
+def _one(label: int, *, rename: Renaming) -> int:
+    return int(rename(np.array([label]))[0])
+
+
+def _chosen(labels: str | Sequence[int], census: Census, rename: Renaming) -> tuple[int, ...]:
     """Choose the structures of the tables."""
-    if labels == "vxm30":
-        return VXM30
-    least = census.least
-    if merged:
-        least = {}
-        for label, (voxels, scans) in census.least.items():
-            known, before = least.get(_cortex(label), (0, 0))
-            # A cortex of parcels is in as many scans as its most frequent parcel, and larger.
-            least[_cortex(label)] = (known + voxels, max(before, scans))
+    if labels not in ("all", "common"):
+        ids = VXM30 if labels == "vxm30" else labels
+        return tuple(np.unique(rename(np.array(ids, np.int64))).tolist())
+    found, large = Counter(), Counter()
+    for ids, _, voxels in (rows[rows[:, 2] > 0].T for rows in census.voxels.values()):
+        own = Counter()
+        for label, count in zip(rename(ids).tolist(), voxels.tolist(), strict=True):
+            own[label] += count
+        found.update(own.keys())
+        large.update(label for label, count in own.items() if count >= COMMON_VOXELS)
     if labels == "all":
-        return tuple(sorted(least))
-    if labels == "common":
-        enough = (k for k, v in least.items() if v[0] >= COMMON_VOXELS and v[1] == census.seen)
-        return tuple(sorted(enough))
-    return tuple(sorted({int(label) for label in labels}))
-
-
-def _cortex(label: int) -> int:
-    return int(without_parcels(np.array([label]))[0])
+        return tuple(sorted(found))
+    return tuple(sorted(k for k, scans in large.items() if scans == len(census.voxels)))
 
 
 def _spread(function: Callable, tasks: Iterable, processes: int) -> Iterator:

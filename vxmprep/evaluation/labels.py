@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -14,6 +15,8 @@ VXM30 = (
     41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 60, 63,
 )  # fmt: skip
 """The 30 structures of the VoxelMorph paper."""
+
+SIDE = re.compile(r"^(?:Left|Right)-|^ctx-[lr]h-")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,17 @@ def name_of(label: int) -> str:
     return known.name if known else f"label-{label}"
 
 
+def without_side(name: str) -> str:
+    """Give FreeSurfer's name of a structure without its side.
+
+    Examples
+    --------
+    >>> [without_side(name) for name in ("Right-Hippocampus", "ctx-lh-insula", "Brain-Stem")]
+    ['Hippocampus', 'insula', 'Brain-Stem']
+    """
+    return SIDE.sub("", name)
+
+
 def without_parcels(labels: np.ndarray) -> np.ndarray:
     """Count the parcels of the cortex (1000s and 2000s) as left and right cortex (3 and 42).
 
@@ -51,3 +65,28 @@ def without_parcels(labels: np.ndarray) -> np.ndarray:
     out[(labels >= 1000) & (labels < 2000)] = 3
     out[(labels >= 2000) & (labels < 3000)] = 42
     return out
+
+
+def without_sides(labels: np.ndarray) -> np.ndarray:
+    """Count what has a name for either side as one structure, under the id of its left.
+
+    Parameters
+    ----------
+    labels : integer array
+        FreeSurfer ids, aseg or aparc+aseg.
+    """
+    left = _left_ids()
+    out = labels.copy()
+    named = (labels >= 0) & (labels < len(left))
+    out[named] = left[labels[named]]
+    return out
+
+
+@cache
+def _left_ids() -> np.ndarray:
+    """Give the id of the left structure by the id of either."""
+    left = np.arange(max(table()) + 1)
+    first: dict[str, int] = {}
+    for label in sorted(table()):  # the left ones have the smaller ids
+        left[label] = first.setdefault(without_side(name_of(label)), label)
+    return left

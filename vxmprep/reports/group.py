@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from vxmprep.reports.overlap import SIDE
+from vxmprep.evaluation.labels import without_side
 
 NUMBERS = (
     "dice_affine", "dice", "hd95_affine_mm", "hd95_mm", "atlas_dice_affine", "atlas_dice", "ncc",
@@ -110,7 +110,7 @@ def joined(
         way = "" if row["space"] in agreed else "atlas_"
         pair = number(row[f"{way}dice_affine"]), number(row[f"{way}dice"])
         if None not in pair:
-            name = SIDE.sub("", row["name"]).replace("-", " ")
+            name = without_side(row["name"]).replace("-", " ")
             of_scan = values.setdefault((row["scan"], row["space"]), {})
             of_scan.setdefault(name, []).append(pair)
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import numpy as np
 from vxmprep.spatial.files import replacing
 
 AFFINE, FULL = "#8d99ae", "#1d6fb8"
-
-SIDE = re.compile(r"^(?:Left|Right)-|^ctx-[lr]h-")
 
 
 def read_dice(path: Path) -> list[dict]:
@@ -35,12 +32,12 @@ def joined(rows: list[dict]) -> dict[str, tuple[float, float]]:
         Means of left and right by the name of the structure, best first; what has no value on
         either side is left out.
     """
-    from vxmprep.evaluation.labels import VXM30
+    from vxmprep.evaluation.labels import VXM30, without_side
 
     found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if int(row["label"]) in VXM30 and "n/a" not in (row["dice"], row["dice_affine"]):
-            name = SIDE.sub("", row["name"]).replace("-", " ")
+            name = without_side(row["name"]).replace("-", " ")
             values = float(row["dice_affine"]), float(row["dice"])
             found.setdefault(name, []).append(values)
     means = {name: tuple(np.mean(values, axis=0).tolist()) for name, values in found.items()}
