@@ -252,7 +252,7 @@ def test_an_output_that_cannot_be_made_is_named(study, capsys):
 def test_memory_that_is_less_than_a_registration_takes_is_told(study, capsys):
     only = ("--participant-label", "02", "--mem-mb", "500")
     assert study.run(*only, level="prepare") == 0
-    assert "--mem-mb 500: a registration takes about 2600" in capsys.readouterr().err
+    assert "--mem-mb 500: a registration takes about 3600" in capsys.readouterr().err
 
 
 def test_an_output_of_another_program_is_left_alone(study, capsys):
