@@ -76,8 +76,8 @@ bundled-model: $(STAMP)
 	$(TRAIN) --model-name unsupervised --learning-rate 1e-3 --final-learning-rate 1e-4 \
 		--iterations 5000 --validate-every 250 --patience 8
 	$(TRAIN) --model-name taught --initial-model unsupervised --segmentations atlas \
-		--segmentation-weight 0.5 --learning-rate 3e-4 --final-learning-rate 5e-5 \
-		--iterations 600 --validate-every 100
+		--segmentation-weight 0.5 --learning-rate 3e-4 --final-learning-rate 3e-5 \
+		--iterations 1600 --validate-every 200
 	cp "$(NETWORKS)/models/taught/model.pt" vxmprep/models/bundled.pt
 	cp "$(NETWORKS)/models/taught/card.json" vxmprep/models/card.json
 	@echo "see $(NETWORKS)/models/taught/README.md for what vxmprep/models/README.md says of it"

@@ -159,7 +159,7 @@ def test_the_tables_say_what_is_needed_and_what_is_so_by_itself(extension):
     text = "\n".join(extension.table(vxmprep.interfaces.Register.input_spec, outputs=False))
     assert "``moving`` **needed**\n     - file\n     - scan on the network's grid" in text
     assert "``iterations``\n     - number, 0 or more" in text
-    assert "(default: ``100``)" in text
+    assert "(default: ``auto``)" in text
 
 
 def test_a_graph_shows_every_node_once_and_every_connection(extension):
