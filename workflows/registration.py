@@ -3,7 +3,7 @@
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from vxmprep.config import COARSE_ITERATIONS, default_iterations
+from vxmprep.config import BUNDLED, COARSE_ITERATIONS, default_iterations
 from vxmprep.interfaces import Register
 
 
@@ -63,8 +63,10 @@ def init_registration_wf(
     )
     if iterations is None:
         iterations = default_iterations(network=model is not None)
-    memory = 3.6 if iterations > COARSE_ITERATIONS else 2.6
-    if model is not None:
+    memory = 3.6
+    if model is None and iterations <= COARSE_ITERATIONS:
+        memory = 2.6
+    elif model is not None and model != str(BUNDLED):
         memory = 4.5  # one of 1 mm in float32
     register = pe.Node(
         Register(

@@ -324,7 +324,7 @@ def test_a_scan_depends_on_no_other_scan(tmp_path):
 
 
 def test_the_usual_iterations_depend_on_the_network_and_fine_ones_take_more_memory():
-    from vxmprep.config import COARSE_ITERATIONS
+    from vxmprep.config import BUNDLED, COARSE_ITERATIONS
     from vxmprep.morph import refine
 
     assert sum(refine.DEFAULT_ITERATIONS) == COARSE_ITERATIONS
@@ -333,4 +333,5 @@ def test_the_usual_iterations_depend_on_the_network_and_fine_ones_take_more_memo
     after = init_registration_wf(model=IMAGE).get_node("register")
     assert after.inputs.iterations < usual.inputs.iterations
     coarse = init_registration_wf(iterations=COARSE_ITERATIONS).get_node("register")
-    assert coarse.mem_gb < usual.mem_gb
+    bundled = init_registration_wf(model=str(BUNDLED)).get_node("register")
+    assert coarse.mem_gb < usual.mem_gb == bundled.mem_gb < after.mem_gb

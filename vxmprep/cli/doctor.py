@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from vxmprep.bids.dataset import Scan
     from vxmprep.preparation.checkup import Checkup
 
-SECONDS_PER_SCAN = 45
-GB_PER_SCAN = 2.6
-MB_OF_OUTPUT = 28
+SECONDS_PER_SCAN = 60
+GB_PER_SCAN = 3.6
+MB_OF_OUTPUT = 57
 """Of one scan on one processor; see benchmarks."""
 
 LEVELS = ("error", "warning", "note")
