@@ -158,7 +158,8 @@ def _tight(
 ) -> torch.Tensor:
     """Mark the voxels of a mask where a determinant is below its limit, but for the border's."""
     bad = torch.zeros_like(mask)
-    for box in _boxes(mask):
+    safe = _safe_stretch(linear, LEAST_MIRRORED_ROUNDED)
+    for box in _boxes(mask & (_stretch(displacement) > safe)):
         part = displacement[(..., *(slice(side.start - 2, side.stop + 2) for side in box))]
         bad[(..., *box)] = slack(part, linear, LEAST_MIRRORED_ROUNDED)[_INNER] < 0
     return bad & mask
@@ -176,11 +177,43 @@ def _too_tight(
 ) -> torch.Tensor:
     """Mark the voxels of a mask, on the images' grid, where a determinant is below its limit."""
     bad = torch.zeros_like(mask)
-    for box in _boxes(mask):
+    at_risk = _stretch(state) > _safe_stretch(linear, LEAST_MIRRORED)
+    for box in _boxes(mask & _doubled(at_risk, mask.shape)):
         part = state[(..., *(slice(side.start // 2 - 1, side.stop // 2 + 2) for side in box))]
         dense = to_image_grid(part, [side.stop - side.start + 4 for side in box])
         bad[(..., *box)] = slack(dense, linear)[_INNER] < 0
     return bad & mask
+
+
+def _stretch(displacement: torch.Tensor) -> torch.Tensor:
+    """Bound the squared length of a field's gradient around each voxel, ``(1, 1, X, Y, Z)``.
+
+    The derivatives between a voxel and its neighbours, of the field as interpolated linearly too,
+    are means of differences of neighbours.
+    """
+    bound = torch.zeros_like(displacement[:, :1])
+    for axis, size in enumerate(displacement.shape[2:], 2):
+        change = displacement.narrow(axis, 1, size - 1) - displacement.narrow(axis, 0, size - 1)
+        squares = change.square_().sum(dim=1, keepdim=True)
+        squares = functional.pad(squares, [0] * 2 * (4 - axis) + [0, 1])
+        bound += functional.max_pool3d(squares, 3, stride=1, padding=1)
+    return bound
+
+
+def _safe_stretch(linear: torch.Tensor | None, least_mirrored: float) -> float:
+    """Squared length of a field's gradient up to which no determinant is below its limit.
+
+    A matrix M + E has no determinant below (s - |E|)^3, where s is the least singular value of M
+    and its determinant is positive.
+    """
+    linear = torch.eye(3) if linear is None else linear.cpu().float()
+    # The matrix in the comment of `slack`, and how much it changes with the field's gradient.
+    mirrored = torch.diag(torch.tensor([2.0, 2.0, 0.0])) - linear * torch.tensor([1.0, 1.0, -1.0])
+    if not torch.linalg.det(mirrored) > 0:
+        return -1.0
+    least = float(torch.linalg.svdvals(mirrored)[-1]) - least_mirrored ** (1 / 3)
+    safe = min(1 - LEAST ** (1 / 3), least / float(torch.linalg.svdvals(linear)[0]))
+    return (0.99 * safe) ** 2 if safe > 0 else -1.0
 
 
 _INNER = (..., *[slice(2, -2)] * 3)
