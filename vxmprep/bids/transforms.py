@@ -14,6 +14,9 @@ AFTER_SPACE = (
 
 SCAN = "T1w"
 
+ON_SCAN = {SCAN, "individual", "native", "orig", "scanner", "ScanRAS", "fsnative"}
+"""Labels of ``space-`` that say of a file that it lies where the T1w lies."""
+
 
 def entities_of(path: str | Path) -> dict[str, str]:
     """Give the entities of a BIDS name.
@@ -65,6 +68,28 @@ def named_in(space: str, path: str | Path, extension: str) -> str:
     behind = (n for n, word in enumerate(words) if word.split("-")[0] in AFTER_SPACE)
     place = next(behind, len(words) - 1)
     return "_".join([*words[:place], f"space-{space}", *words[place:]]) + extension
+
+
+def named_after(participant: str, session: str | None, path: str | Path) -> str:
+    """Give the name that a file of no participant has once it lies on a participant's scan.
+
+    Examples
+    --------
+    >>> named_after("01", None, "left_motor_mask.nii.gz")
+    'sub-01_desc-leftmotor_mask.nii.gz'
+    >>> named_after("01", "2", "tpl-MNI_res-01_atlas-X_desc-fine_dseg.nii.gz")
+    'sub-01_ses-2_res-01_atlas-X_desc-fine_dseg.nii.gz'
+    >>> named_after("01", None, "electrodes.tsv")
+    'sub-01_electrodes.tsv'
+    """
+    stem, dot, extension = Path(path).name.partition(".")
+    *words, suffix = stem.split("_")
+    entities = [w for w in words if "-" in w and not w.startswith(("tpl-", "cohort-", "sub-"))]
+    plain = "".join(c for w in words if "-" not in w for c in w if c.isalnum())
+    if plain and "desc" not in entities_of(path):
+        entities.append(f"desc-{plain}")
+    whose = [f"sub-{participant}"] + ([f"ses-{session}"] if session else [])
+    return "_".join([*whose, *entities, suffix]) + dot + extension
 
 
 def find_transform(

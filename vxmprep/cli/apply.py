@@ -268,8 +268,11 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
         raise UsageError(f"{source}: no such file; check the path")
     transforms, reference = tuple(options.transform), options.reference_image
     if options.to is not None:
+        start = options.start
+        if not transforms and kind != "surface":  # a surface's space- is that of its mesh
+            start = _check_space(source, options)
         found = find_transform(
-            options.derivatives, source, to=options.to, start=options.start,
+            options.derivatives, source, to=options.to, start=start,
             participant=_label(options.participant_label, "sub-"),
             session=_label(options.session_label, "ses-"),
         )  # fmt: skip
@@ -300,8 +303,35 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
     )  # fmt: skip
 
 
+def _check_space(source: Path, options: argparse.Namespace) -> str | None:
+    """Refuse a file that does not lie where the transform starts; give the atlas it lies on."""
+    from vxmprep.bids.transforms import ON_SCAN, SCAN, entities_of
+
+    own = entities_of(source)
+    space = own.get("space")
+    if options.to != SCAN:
+        if space is None or space in ON_SCAN:
+            return options.start
+        raise UsageError(
+            f"{source}: its name says that it lies in {space} already; give what lies on the T1w, "
+            "or with -t what takes it there"
+        )
+    if space in ON_SCAN:
+        raise UsageError(f"{source}: its name says that it lies on the T1w already; leave it out")
+    if space is not None and options.start not in (None, space):
+        raise UsageError(
+            f"{source}: its name says that it lies in {space}; --from {options.start} is another"
+        )
+    if space is None and options.start is None and "sub" in own:
+        raise UsageError(
+            f"{source}: its name does not say that it lies on an atlas (space-); if it does, name "
+            "that with --from"
+        )
+    return options.start or space
+
+
 def _target(source: Path, extension: str, options: argparse.Namespace) -> Path:
-    from vxmprep.bids.transforms import entities_of, named_in
+    from vxmprep.bids.transforms import entities_of, named_after, named_in
 
     out = options.output
     image = KINDS[extension] == "image"
@@ -319,7 +349,11 @@ def _target(source: Path, extension: str, options: argparse.Namespace) -> Path:
     stop = ".surf.gii" if source.name.endswith(".surf.gii") else extension
     if extension == ".gii":
         stop = "".join(Path(source.name).suffixes[-2:])
-    return out / named_in(space, source, ".nii.gz" if image else stop)
+    name = source.name
+    if options.participant_label is not None and not name.startswith("sub-"):
+        whose = _label(options.participant_label, "sub-"), _label(options.session_label, "ses-")
+        name = named_after(*whose, name)
+    return out / named_in(space, name, ".nii.gz" if image else stop)
 
 
 def _check_targets(tasks: list[Task]) -> None:

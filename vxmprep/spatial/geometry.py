@@ -118,7 +118,9 @@ def _freesurfer_centre(points: nb.gifti.GiftiDataArray) -> np.ndarray:
     return centre
 
 
-def map_streamlines(source: str | Path, target: str | Path, mapping: PointMap, grid: Grid) -> int:
+def map_streamlines(
+    source: str | Path, target: str | Path, mapping: PointMap, grid: Grid | None = None
+) -> int:
     """Map streamlines (.trk, .tck); what is stored with them is kept.
 
     Parameters
@@ -127,15 +129,15 @@ def map_streamlines(source: str | Path, target: str | Path, mapping: PointMap, g
         Of one kind.
     mapping : callable
         Maps points (n, 3), RAS mm.
-    grid : Grid
-        Whose frame a .trk file then states.
+    grid : Grid, optional
+        Whose frame a .trk file then states; a .tck file states none.
 
     Raises
     ------
     GeometryError
         If nibabel cannot read the file.
     """
-    from nibabel.streamlines import Tractogram, detect_format, load
+    from nibabel.streamlines import Tractogram, TrkFile, detect_format, load
     from nibabel.streamlines.trk import Field
 
     try:
@@ -150,14 +152,18 @@ def map_streamlines(source: str | Path, target: str | Path, mapping: PointMap, g
     tracts = Tractogram(
         moved, loaded.data_per_streamline, loaded.data_per_point, affine_to_rasmm=np.eye(4)
     )
-    frame = {
-        Field.VOXEL_TO_RASMM: grid.affine,
-        Field.VOXEL_SIZES: grid.spacing,
-        Field.DIMENSIONS: grid.shape,
-        Field.VOXEL_ORDER: "".join(nb.aff2axcodes(grid.affine)),
-    }
+    frame = None
+    if kind is TrkFile:
+        if grid is None:
+            raise GeometryError(f"{source}: a .trk file states a grid; give a reference image")
+        frame = {
+            Field.VOXEL_TO_RASMM: grid.affine,
+            Field.VOXEL_SIZES: grid.spacing,
+            Field.DIMENSIONS: grid.shape,
+            Field.VOXEL_ORDER: "".join(nb.aff2axcodes(grid.affine)),
+        }
     with replacing(target) as temporary:
-        kind(tracts, frame if str(source).endswith(".trk") else None).save(str(temporary))
+        kind(tracts, frame).save(str(temporary))
     return len(lengths)
 
 
