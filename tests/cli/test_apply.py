@@ -6,7 +6,10 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from nibabel.affines import from_matvec
+from nibabel.affines import apply_affine, from_matvec
+from nibabel.streamlines import Tractogram
+from nibabel.streamlines import load as load_tractogram
+from nibabel.streamlines import save as save_tractogram
 
 from vxmprep.cli.apply import main
 from vxmprep.spatial.grid import Grid
@@ -128,6 +131,68 @@ def test_points_come_back(derivatives, tmp_path):
     )
     back = np.loadtxt(tmp_path / "c.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(back, [[1, 2, 3], [-4, 5, -6]], atol=1e-3)
+
+
+@pytest.mark.parametrize("end", [".tck", ".trk"])
+def test_streamlines_lie_on_the_atlas(end, derivatives, tmp_path):
+    line = np.float32([[1, 2, 3], [4, 5, 6]])
+    source = tmp_path / f"sub-01_tracts{end}"
+    save_tractogram(Tractogram([line], affine_to_rasmm=np.eye(4)), str(source))
+    words = ["--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(tmp_path / "o")]
+    assert main(["-i", str(source), *words]) == 0
+    (found,) = load_tractogram(str(tmp_path / "o" / f"sub-01_space-ATLAS_tracts{end}")).streamlines
+    expected = apply_affine(np.linalg.inv(AFFINE), line) - [0, 3, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_what_lies_on_no_scan_is_named_after_the_participant(derivatives, tmp_path):
+    region = save(tmp_path / "left_motor_mask.nii.gz", ATLAS)
+    words = ["--derivatives", str(derivatives), "--to", "T1w", "-o", str(tmp_path / "o")]
+    assert main(["-i", str(region), "--participant-label", "01", *words]) == 0
+    names = {path.name for path in (tmp_path / "o").iterdir()}
+    stem = "sub-01_space-T1w_desc-leftmotor_mask"
+    assert names == {f"{stem}.nii.gz", f"{stem}.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("sub-01_space-ATLAS_T2w.nii.gz", ["--to", "ATLAS"], "lies in ATLAS already"),
+        ("sub-01_space-MNI_electrodes.tsv", ["--to", "ATLAS"], "lies in MNI already"),
+        ("sub-01_space-T1w_bold.nii.gz", ["--to", "T1w"], "lies on the T1w already"),
+        ("sub-01_T2w.nii.gz", ["--to", "T1w"], "name that with --from"),
+        ("sub-01_space-MNI_T2w.nii.gz", ["--to", "T1w", "--from", "ATLAS"], "is another"),
+        ("sub-01_space-MNI_T2w.nii.gz", ["--to", "T1w"], "no transform to T1w"),
+    ],
+)
+def test_what_its_name_puts_elsewhere_is_not_transformed(
+    name, words, message, derivatives, tmp_path, capsys
+):
+    source = tmp_path / name
+    save(source, SCAN) if name.endswith(".gz") else source.write_text("x\ty\tz\n1\t2\t3\n")
+    words = ["--derivatives", str(derivatives), *words, "-o", str(tmp_path / "o")]
+    assert main(["-i", str(source), *words]) == 2
+    assert message in said(capsys)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sub-01_space-T1w_desc-preproc_bold.nii.gz", ["--to", "ATLAS"]),
+        ("sub-01_space-ScanRAS_T2w.nii.gz", ["--to", "ATLAS"]),
+        ("sub-01_space-boldref_bold.nii.gz", ["--to", "ATLAS", "-t", "SHIFT"]),
+        ("sub-01_space-ATLAS_T2w.nii.gz", ["--to", "T1w"]),
+        ("sub-01_T2w.nii.gz", ["--to", "T1w", "--from", "ATLAS"]),
+    ],
+)
+def test_what_lies_where_the_transform_starts_is_transformed(name, words, derivatives, tmp_path):
+    save(tmp_path / name, SCAN)
+    write_affine(tmp_path / "shift.txt", AFFINE)
+    words = [str(tmp_path / "shift.txt") if word == "SHIFT" else word for word in words]
+    words += ["--derivatives", str(derivatives), "-o", str(tmp_path / "o")]
+    assert main(["-i", str(tmp_path / name), *words]) == 0
+    assert len(list((tmp_path / "o").glob("*.nii.gz"))) == 1
 
 
 def test_transforms_chain_in_the_order_of_ants(derivatives, tmp_path):
