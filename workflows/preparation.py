@@ -3,6 +3,7 @@
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from vxmprep.config import SKULL_STRIP
 from vxmprep.interfaces import AffineAlign, BiasCorrect, Conform, SkullStrip, SynthStrip
 
 
@@ -50,6 +51,11 @@ def init_brain_wf(
     flags
         What is doubtful about the scan itself.
 
+    Raises
+    ------
+    ValueError
+        If `skull_strip` is another word.
+
     Examples
     --------
     >>> brain = init_brain_wf(skull_strip="deepbet")
@@ -58,6 +64,8 @@ def init_brain_wf(
     >>> sorted(brain.list_node_names())
     ['bias', 'inputnode', 'outputnode', 'strip']
     """
+    if skull_strip not in SKULL_STRIP:
+        raise ValueError(f"skull_strip is {skull_strip!r}; give one of {', '.join(SKULL_STRIP)}")
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(["t1w", "mask_file"]), name="inputnode")
     outputnode = pe.Node(

@@ -40,6 +40,13 @@ def test_the_methods_text_alone_is_printed_and_written_and_no_scan_processed(stu
     assert not list(study.out.glob("sub-*"))
 
 
+def test_without_a_level_of_the_scans_there_is_no_methods_text(study, capsys):
+    study.out.mkdir()
+    assert study.run("--boilerplate-only", level="group") == 2
+    assert "name the level participant" in capsys.readouterr().err
+    assert not list(study.out.iterdir())
+
+
 def test_the_methods_text_of_a_run_says_what_was_seen_in_the_scans(study):
     """They came stripped: deepbet, which would have stripped others, was not used."""
     assert study.run(level="prepare") == 0

@@ -334,5 +334,5 @@ def test_a_file_that_may_grow_no_further_ends_the_run_in_one_line(study, capsys)
         signal.signal(signal.SIGXFSZ, handler)
     told = capsys.readouterr()
     assert code == 1
-    assert "File too large" in told.err
+    assert "the disk is full" in told.err
     assert "Traceback" not in told.err

@@ -255,6 +255,16 @@ def test_the_work_folder_cannot_lie_inside_the_dataset(below, refused, bids_dir)
     assert "lies inside the dataset" in refused("-w", str(bids_dir / below))
 
 
+@pytest.mark.parametrize("below", ["sub-01", "logs/work", "models"])
+def test_the_work_folder_cannot_lie_among_the_results(below, refused, tmp_path):
+    assert "lies among the results" in refused("-w", str(tmp_path / "out" / below))
+
+
+@pytest.mark.parametrize("below", [".", "index"])
+def test_the_index_cannot_lie_inside_the_dataset(below, refused, bids_dir):
+    assert "lies inside the dataset" in refused("--bids-database-dir", str(bids_dir / below))
+
+
 def test_the_work_folder_cannot_be_the_output(refused, tmp_path):
     assert "is the output too" in refused("-w", str(tmp_path / "out"))
 

@@ -44,6 +44,10 @@ def test_one_command_prepares_trains_and_registers_with_the_new_network(study, c
     assert [scan.get("labels") is None for scan in config["scans"]] == [False, True]
     sidecar = json.loads(next(study.out.glob("sub-01/anat/*_to-tiny_*image_xfm.json")).read_text())
     assert sidecar["Model"] == {"File": "models/cohort/model.pt", "SHA256": card["checksum"]}
+    kept = [tomllib.loads(p.read_text()) for p in study.out.glob("logs/*/config.toml")]
+    assert set(kept[0]["levels"]) == {"train", "participant"}
+    assert len(kept) == 3
+    assert all(config == kept[0] for config in kept)
     text = (study.out / "CITATION.md").read_text()
     assert "The network was trained with vxmprep on 1 scan of 1 participant" in text
 

@@ -125,3 +125,14 @@ def test_a_verdict_can_be_written_as_json():
             {"Verdict": "warn", "Reason": "a"},
         ],
     }
+
+
+def test_the_atlass_approximate_labels_count_only_where_there_is_no_consensus():
+    poor = changed("Overlap", DiceMeanAffine=0.6, DiceMean=0.3)
+    assert judge(poor) == Quality(PASS)
+    alone = judge({**poor, "Consensus": None})
+    assert alone.verdict == FAIL
+    assert "Dice with the atlas's labels is 0.30" in alone.words
+    assert "made it worse: Dice 0.30 after 0.60" in alone.words
+    others = {f"s{i}": changed("Overlap", DiceMean=0.7 + i / 1000) for i in range(9)}
+    assert judge_cohort({**others, "odd": poor})["odd"] == Quality(PASS)

@@ -326,3 +326,68 @@ def test_save_scan_gathers_the_flags_of_the_measures(affine_file, folder):
     )  # fmt: skip
     assert found.flags == ["turned"]
     assert json.loads(Path(found.affine_summary).read_text())["Measures"]["Similarity"] == 0.1
+
+
+AWAY = from_matvec(np.eye(3), [50.0, -11.0, -12.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "odd", "message"),
+    [
+        ("BiasCorrect", "elsewhere", "not on the grid of"),
+        ("BiasCorrect", "empty", "marks no voxel"),
+        ("AffineAlign", "elsewhere", "not on the grid of"),
+        ("Conform", "smaller", "not on the grid of"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_named(name, odd, message, folder, scan, affine_file):
+    masks = {
+        "elsewhere": image(folder / "elsewhere.nii", box(), AWAY),
+        "smaller": image(folder / "smaller.nii", box((18, 22, 24))),
+        "empty": image(folder / "empty.nii", 0 * box()),
+    }
+    more = {
+        "AffineAlign": {"atlas_file": scan, "atlas_mask": masks["elsewhere"]},
+        "Conform": {"affine_file": affine_file, "reference": scan},
+    }
+    with pytest.raises(ValueError, match=f"{odd}.nii: {message}"):
+        outputs_of(name, in_file=scan, mask_file=masks[odd], **more.get(name, {}))
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [("elsewhere", "not on the grid"), ("fractions", "no intensity is above 1")],
+)
+def test_a_scan_that_was_not_conformed_is_not_registered(odd, message, folder, mask, affine_file):
+    files = {
+        "elsewhere": image(folder / "elsewhere.nii", texture().astype(np.uint8), AWAY),
+        "fractions": image(folder / "fractions.nii", texture() / 255),
+    }
+    fixed = image(folder / "fixed.nii", texture().astype(np.uint8))
+    with pytest.raises(ValueError, match=message):
+        outputs_of(
+            "Register", moving=files[odd], fixed=fixed, mask=mask, affine_file=affine_file,
+            iterations=1,
+        )  # fmt: skip
+
+
+def test_all_fields_of_a_transform_have_their_part_in_its_determinant(folder, mask):
+    grid = Grid(SHAPE, AFFINE).padded(8)
+    places = grid.world(np.stack(np.indices(grid.shape), -1).reshape(-1, 3))
+    paths = []
+    for number, factor in enumerate((0.1, 0.2)):
+        field = (factor * places).reshape(*grid.shape, 3).astype(np.float32)
+        field[..., 1:] = 0
+        paths.append(folder / f"{number}.h5")
+        write_composite(
+            paths[-1], affine=SHIFT, displacement=field, grid=grid, field_acts_first=True
+        )
+    both = sitk.CompositeTransform([sitk.ReadTransform(str(path)) for path in paths])
+    both.FlattenTransform()
+    sitk.WriteTransform(both, str(folder / "both.h5"))
+    found = outputs_of("JacobianMap", transform=str(folder / "both.h5"), mask_file=mask)
+    inside = values(found.out_file)[box() > 0]
+    np.testing.assert_allclose(inside, 1.1 * 1.2, rtol=1e-3)
+    write_affine(folder / "shift.txt", SHIFT)
+    with pytest.raises(ValueError, match=r"shift.txt: holds no displacement field"):
+        outputs_of("JacobianMap", transform=str(folder / "shift.txt"), mask_file=mask)

@@ -59,3 +59,7 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
     assert fresh.exists()
     assert mine.exists()
     assert (tmp_path / old.replace("sub-01", "sub-02")).exists()
+    remove_left_behind(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "sub-01_T1w.nii.gz", ".profile", fresh.name,
+    }  # fmt: skip

@@ -225,6 +225,12 @@ def test_a_mask_made_elsewhere_reaches_the_strip_node(skull_strip):
     assert ("inputnode", "mask_file", "strip", "mask_file") in wired
 
 
+@pytest.mark.parametrize("skull_strip", ["hdbet", "DeepBet"])
+def test_a_way_to_strip_that_is_not_known_is_refused(skull_strip):
+    with pytest.raises(ValueError, match="give one of auto, deepbet"):
+        init_brain_wf(skull_strip=skull_strip)
+
+
 @pytest.mark.parametrize("skull_strip", ["synthstrip", "bet"])
 def test_another_program_says_its_name_as_the_method(skull_strip):
     workflow = init_brain_wf(skull_strip=skull_strip)

@@ -121,7 +121,7 @@ class Listener:
     def _fail(self, branch: str, name: str, step: str, node: pe.Node) -> None:
         trace = "".join(getattr(node, "_traceback", None) or [])
         cause = cause_of(trace)
-        if any(os.strerror(code) in trace for code in (errno.ENOSPC, errno.EDQUOT)):
+        if any(os.strerror(code) in trace for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
             # No other scan could be written either.
             raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{name}, step {step}")
         if branch not in self.causes:

@@ -25,6 +25,9 @@ from vxmprep.resources import available_processors
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.settings import TrainingSettings
 
+OUTPUT_FOLDERS = ("assets", "logs", "models", "sourcedata")
+"""Folders of the output, beside those of the participants, in which nothing else belongs."""
+
 TRAINING = tuple(item.name for item in fields(TrainingSettings) if item.name not in SHARED)
 POSITIONALS = ("bids_dir", "output_dir", "levels")
 PATHS = (
@@ -238,6 +241,13 @@ def _bad_folder(settings: Settings) -> str | None:
         return f"--work-dir {work_dir}: lies inside the dataset; give a folder outside of it"
     if work_dir == output_dir:
         return f"--work-dir {work_dir}: is the output too; give a folder of its own"
+    if output_dir in work_dir.parents:
+        top = work_dir.relative_to(output_dir).parts[0]
+        if top.startswith("sub-") or top in OUTPUT_FOLDERS:
+            return f"--work-dir {work_dir}: lies among the results; give a folder of its own"
+    index = settings.bids_database_dir
+    if index is not None and bids_dir in (index.resolve(), *index.resolve().parents):
+        return f"--bids-database-dir {index}: lies inside the dataset; give a folder outside of it"
     return None
 
 

@@ -67,12 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(settings: Settings) -> int:
     from vxmprep.cli.plan import make_plan
+    from vxmprep.config import UsageError
 
     scans = tuple(level for level in settings.levels if level != "group")
-    if settings.boilerplate_only and scans:
+    if settings.boilerplate_only:
+        if not scans:
+            raise UsageError(
+                "--boilerplate-only: tells what is done to scans; name the level participant"
+            )
         print(write_boilerplate(make_plan(replace(settings, levels=scans))))
         return 0
-    code = _scans(replace(settings, levels=scans)) if scans else 0
+    code = _scans(replace(settings, levels=scans), settings) if scans else 0
     if "group" not in settings.levels or (code and settings.stop_on_first_crash):
         return code
     from vxmprep.cli.group import group
@@ -82,44 +87,45 @@ def _run(settings: Settings) -> int:
     return code
 
 
-def _scans(settings: Settings) -> int:
-    """Do what is asked for of the scans."""
+def _scans(settings: Settings, given: Settings) -> int:
+    """Do what is asked for of the scans; the settings as given are what the logs keep."""
     from vxmprep.cli.plan import make_plan
 
     if settings.reports_only:
-        return _process(make_plan(replace(settings, levels=("participant",))))
+        return _process(make_plan(replace(settings, levels=("participant",))), given)
     if "train" in settings.levels:
-        return _train(settings)
-    return _process(make_plan(settings))
+        return _train(settings, given)
+    return _process(make_plan(settings), given)
 
 
-def _train(settings: Settings) -> int:
+def _train(settings: Settings, given: Settings) -> int:
     """Prepare, train, and register with the network just trained, as far as asked for."""
     from vxmprep.cli.plan import make_plan
     from vxmprep.cli.train import check_training, train
 
     plan = make_plan(replace(settings, levels=("prepare",)))
     check_training(plan)
-    code = _process(plan)
+    code = _process(plan, given)
     if code and settings.stop_on_first_crash:
         return code
     with run_folder(settings.work_dir) as work:
         set_environment(work, settings.training.threads)
-        model = train(plan, work, _start_logs(settings))
+        model = train(plan, work, _start_logs(given))
     if model is None:
         return 1
     if "participant" not in settings.levels:
         write_boilerplate(replace(plan, settings=settings))
         return code
     after = make_plan(replace(settings, levels=("participant",), model=model))
-    return max(code, _process(after, warned=True))
+    return max(code, _process(after, given, warned=True))
 
 
-def _process(plan: Plan, *, warned: bool = False) -> int:
+def _process(plan: Plan, given: Settings, *, warned: bool = False) -> int:
     """Do what is to be done with each scan."""
     from vxmprep.bids.derivatives import describe_dataset
     from vxmprep.cli.execute import execute, read_plugin
     from vxmprep.config import UsageError
+    from vxmprep.spatial.files import remove_left_behind
 
     settings = plan.settings
     try:
@@ -128,6 +134,8 @@ def _process(plan: Plan, *, warned: bool = False) -> int:
         raise UsageError(
             f"{settings.output_dir}: cannot be made ({error.strerror}); give another folder"
         ) from error
+    for folder in (settings.output_dir, settings.output_dir / "logs"):
+        remove_left_behind(folder)
     if settings.clean_workdir:
         remove_old_work(settings.work_dir, every=True)
     if not plan.pending:
@@ -138,7 +146,7 @@ def _process(plan: Plan, *, warned: bool = False) -> int:
         set_environment(work, plan.threads)
         if settings.use_plugin is not None:
             read_plugin(settings.use_plugin)
-        code = execute(plan, work, _start_logs(settings))
+        code = execute(plan, work, _start_logs(given))
     if settings.reports_only:
         return code
     chosen = settings.participant_label or settings.session_label

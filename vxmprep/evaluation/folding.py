@@ -60,7 +60,7 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
     Parameters
     ----------
     transform : SimpleITK.Transform
-        Composite that holds one displacement field; its affine is left out.
+        Composite of affines, which are left out, and displacement fields.
     grid : Grid
         Grid of the atlas. Derivatives are central differences between its voxels, mm to mm.
 

@@ -14,7 +14,9 @@ from nipype.interfaces.base import (
 
 
 class _JacobianMapInputSpec(BaseInterfaceInputSpec):
-    transform = File(exists=True, mandatory=True, desc="ITK composite, atlas to scan")
+    transform = File(
+        exists=True, mandatory=True, desc="ITK transform or displacement field, atlas to scan"
+    )
     mask_file = File(exists=True, mandatory=True, desc="brain mask on the atlas's grid")
 
 
@@ -53,11 +55,18 @@ class JacobianMap(SimpleInterface):
         from vxmprep.evaluation.report import folding_summary
         from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import like, load, save
-        from vxmprep.spatial.itk import read_transform
+        from vxmprep.spatial.transform import read_itk
 
         mask = load(self.inputs.mask_file)
         inside = np.asarray(mask.dataobj) > 0
-        transform, grid = read_transform(self.inputs.transform), Grid.of(mask)
+        if not inside.any():
+            raise ValueError(f"{self.inputs.mask_file}: marks no voxel; give the brain mask")
+        deformable = read_itk(self.inputs.transform).deformable()
+        if not deformable.members:
+            raise ValueError(
+                f"{self.inputs.transform}: holds no displacement field; give the whole transform"
+            )
+        transform, grid = deformable.as_itk(), Grid.of(mask)
         values = np.asarray(jacobian_determinant(transform, grid).dataobj)
         reversed_volume = non_diffeomorphic_volume(displacement_in_voxels(transform, grid), inside)
         found = folding_summary(

@@ -15,6 +15,27 @@ from nipype.interfaces.base import (
 )
 
 
+def load_masked(path, mask_path) -> tuple:
+    """Load an image and its brain mask.
+
+    Raises
+    ------
+    ValueError
+        If they are not on one grid, or the mask marks nothing.
+    """
+    import numpy as np
+
+    from vxmprep.spatial.grid import Grid
+    from vxmprep.spatial.images import load
+
+    image, mask = load(path), load(mask_path)
+    if not Grid.of(mask).matches(Grid.of(image)):
+        raise ValueError(f"{mask_path}: not on the grid of {path}; resample it to that")
+    if not np.any(np.asanyarray(mask.dataobj) > 0):
+        raise ValueError(f"{mask_path}: marks no voxel; give a brain mask")
+    return image, mask
+
+
 class _SkullStripInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc="T1w scan")
     method = traits.Enum(
@@ -124,9 +145,9 @@ class BiasCorrect(SimpleInterface):
 
     def _run_interface(self, runtime):
         from vxmprep.preparation.bias import correct_bias
-        from vxmprep.spatial.images import load, save
+        from vxmprep.spatial.images import save
 
-        corrected = correct_bias(load(self.inputs.in_file), load(self.inputs.mask_file))
+        corrected = correct_bias(*load_masked(self.inputs.in_file, self.inputs.mask_file))
         self._results["out_file"] = str(save(corrected, Path(runtime.cwd) / "corrected.nii"))
         return runtime
 
@@ -172,11 +193,12 @@ class AffineAlign(SimpleInterface):
         from vxmprep.interfaces.affine import ants, flirt
         from vxmprep.preparation.align import align, greedy
         from vxmprep.preparation.shape import MaskShape
-        from vxmprep.spatial.images import load
         from vxmprep.spatial.itk import write_affine
 
-        names = ("in_file", "mask_file", "atlas_file", "atlas_mask")
-        images = [load(getattr(self.inputs, name)) for name in names]
+        images = (
+            *load_masked(self.inputs.in_file, self.inputs.mask_file),
+            *load_masked(self.inputs.atlas_file, self.inputs.atlas_mask),
+        )
         searches = {"greedy": greedy, "ants": ants, "flirt": flirt, "none": None}
         found = align(*images, search=searches[self.inputs.method])
         affine, summary = (Path(runtime.cwd) / name for name in ("affine.txt", "affine.json"))
@@ -223,8 +245,7 @@ class Conform(SimpleInterface):
         from vxmprep.spatial.itk import read_affine
 
         conformed = conform(
-            load(self.inputs.in_file),
-            load(self.inputs.mask_file),
+            *load_masked(self.inputs.in_file, self.inputs.mask_file),
             Grid.of(load(self.inputs.reference)),
             read_affine(self.inputs.affine_file),
         )

@@ -62,12 +62,26 @@ class Register(SimpleInterface):
     output_spec = _RegisterOutputSpec
 
     def _run_interface(self, runtime):
+        import numpy as np
         import torch
 
+        from vxmprep.interfaces.preparation import load_masked
         from vxmprep.registration import register
+        from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import load
         from vxmprep.spatial.itk import read_affine
 
+        fixed, mask = load_masked(self.inputs.fixed, self.inputs.mask)
+        moving = load(self.inputs.moving)
+        if not Grid.of(moving).matches(Grid.of(fixed)):
+            raise ValueError(
+                f"{self.inputs.moving}: not on the grid of {self.inputs.fixed}; Conform brings it "
+                "there"
+            )
+        if np.asarray(moving.dataobj).max() <= 1:
+            raise ValueError(
+                f"{self.inputs.moving}: no intensity is above 1; Conform scales them to 255"
+            )
         if isdefined(self.inputs.num_threads):
             torch.set_num_threads(self.inputs.num_threads)
         affine = read_affine(self.inputs.affine_file)
@@ -76,9 +90,9 @@ class Register(SimpleInterface):
         if not isdefined(iterations):
             iterations = default_iterations(network=network)
         found = register(
-            load(self.inputs.moving),
-            load(self.inputs.fixed),
-            load(self.inputs.mask),
+            moving,
+            fixed,
+            mask,
             model=self.inputs.model if network else None,
             iterations=iterations,
             atlas_to_scan=affine,

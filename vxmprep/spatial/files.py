@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path` that is renamed to it once the block succeeds.
 
@@ -37,7 +37,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_left_behind(folder: Path, stem: str, seconds: float = 600.0) -> None:
+def remove_left_behind(folder: Path, stem: str = "", seconds: float = 600.0) -> None:
     """Remove the temporary files that killed writers have left in a folder.
 
     Parameters
@@ -45,14 +45,15 @@ def remove_left_behind(folder: Path, stem: str, seconds: float = 600.0) -> None:
     folder : path
         Where `replacing` wrote.
     stem : str
-        How the names of the files wanted begin.
+        How the names of the files wanted begin; by default all are meant.
     seconds : float
         Age from which nobody can be writing any more.
     """
-    pattern = re.compile(rf"\.[0-9a-f]{{32}}\.{re.escape(stem)}[_.].*")
+    pattern = re.compile(rf"\.[0-9a-f]{{32}}\.{re.escape(stem)}" + ("[_.].*" if stem else ".+"))
     for path in folder.glob(".*"):
-        if pattern.fullmatch(path.name) and time.time() - path.stat().st_mtime > seconds:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # others may do the same
+            if pattern.fullmatch(path.name) and time.time() - path.stat().st_mtime > seconds:
+                path.unlink()
 
 
 def checksum(path: str | Path) -> str:

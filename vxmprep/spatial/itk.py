@@ -93,15 +93,15 @@ def affine_members(transform: sitk.Transform) -> sitk.CompositeTransform:
 
 
 def field_member(transform: sitk.Transform) -> sitk.Transform:
-    """Give the displacement field of a composite, by itself."""
+    """Give the displacement field of a composite, by itself; of several, their composite."""
     import SimpleITK as sitk
 
     composite = sitk.CompositeTransform(transform)
-    for i in range(composite.GetNumberOfTransforms()):
-        member = composite.GetNthTransform(i)
-        if member.GetTransformEnum() == sitk.sitkDisplacementField:
-            return member
-    raise ValueError("the transform holds no displacement field")
+    members = [composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms())]
+    fields = [m for m in members if m.GetTransformEnum() == sitk.sitkDisplacementField]
+    if not fields:
+        raise ValueError("the transform holds no displacement field")
+    return fields[0] if len(fields) == 1 else sitk.CompositeTransform(fields)
 
 
 def transform_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
