@@ -309,7 +309,7 @@ def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
     hours = scans * SECONDS_PER_SCAN / at_once / 3600
     time = f"{hours:.1f} hours" if hours >= 1 else f"{max(2, math.ceil(60 * hours))} minutes"
     text = f"about {time} for {scans} scans, {at_once} at once ({memory:.0f} GB of memory)"
-    yield _finding("note", "time", f"{text}, refinement alone; training comes on top")
+    yield _finding("note", "time", f"{text}; training comes on top")
     yield _finding("note", "GPU", _gpu())
     place = (options.output_dir or options.bids_dir).absolute()
     while not place.exists():
