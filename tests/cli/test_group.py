@@ -188,7 +188,25 @@ def test_a_single_participant_has_a_table_without_a_consensus(tmp_path, capsys):
     assert group(out) == 0
     (row,) = read(out / "group_registration.tsv")
     assert (row["dice"], row["atlas_dice"]) == ("n/a", "0.71")
-    assert "too few for a consensus" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "too few for a consensus" in said
+    assert "mean Dice with the atlas's labels: 0.610, 0.710 (affine, full) of 1 scans" in said
+
+
+def test_a_scan_that_failed_neither_votes_nor_counts_in_the_mean(out, capsys):
+    group(out)
+    before = capsys.readouterr().out
+    add_scan(out, "sub-11", 11, off=4)
+    Record.of(out, "sub-11").fail(step="register", cause="the input has changed")
+    group(out)
+    said = capsys.readouterr().out
+    rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
+    assert rows["sub-11"]["quality"] == "fail"
+    assert rows["sub-11"]["dice"] != "n/a"
+    assert rows["sub-01"]["reference"] == "leave-one-out consensus of 8 others"
+    mean = "mean Dice with the consensus of the others"
+    (old,), (new,) = ([x for x in text.splitlines() if mean in x] for text in (before, said))
+    assert new == f"{old}, without 1 that failed"
 
 
 def test_label_sets_and_lists(out, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -176,24 +176,33 @@ def summary(cohort: Cohort) -> str:
         if row["quality"] != "pass":
             lines.append(f"{row['quality'].upper()} {row['scan']}: {row['why']}")
     for space, found in cohort.found.items():
+        scans = [row for row in cohort.registration if row["space"] == space]
+        sound = [row for row in scans if row["quality"] != FAIL] or scans
+        failed = len(scans) - len(sound)
+        without = f", without {failed} that failed" if failed else ""
         if found.rows:
-            scans = [row for row in cohort.registration if row["space"] == space]
-            dice = [
-                sum(values) / len(values)
-                for name in ("dice_affine", "dice")
-                if (values := [float(row[name]) for row in scans if row[name] != "n/a"])
-            ]
             lines.append(
                 f"{space}: mean Dice with the consensus of the others: "
-                f"{', '.join(f'{value:.3f}' for value in dice)} (affine, full) of "
-                f"{len(found.rows)} scans"
+                f"{_means(sound, 'dice_affine', 'dice')}{without}"
             )
         elif space:
             lines.append(
                 f"{space}: {len(found.voters)} participants with a segmentation, too few for a "
                 "consensus; at least 4 are needed"
             )
+            if any(row["atlas_dice"] != "n/a" for row in sound):
+                lines.append(
+                    f"{space}: mean Dice with the atlas's labels: "
+                    f"{_means(sound, 'atlas_dice_affine', 'atlas_dice')}{without}"
+                )
     return "\n".join(lines)
+
+
+def _means(rows: Sequence[Mapping[str, str]], *names: str) -> str:
+    """Give the means of the columns for affine and whole transform, and of how many scans."""
+    columns = [[float(row[name]) for row in rows if row[name] != "n/a"] for name in names]
+    means = ", ".join(f"{sum(values) / len(values):.3f}" for values in columns if values)
+    return f"{means or 'none'} (affine, full) of {len(columns[-1])} scans"
 
 
 def read_ids(path: Path) -> tuple[int, ...]:
@@ -246,7 +255,7 @@ def _compare(
             result.participant,
             result.files["labels_in_atlas_affine"],
             result.files["labels_in_atlas"],
-            votes=judge(result.metrics).verdict != FAIL,
+            votes=result.status["status"] == "done" and judge(result.metrics).verdict != FAIL,
         )
         for result in results
         if {"labels_in_atlas_affine", "labels_in_atlas"} <= result.files.keys()
