@@ -15,7 +15,7 @@ Methods (--methods, in that order):
     syn              ANTs SyN (antspyx SyNOnly: CC radius 4, 100x70x50x20, single precision); needs
                      --ants, the Python of an environment with antspyx
     refine:N         no network, at most N iterations of the refinement
-    network:N        --model, then the last N iterations at most; network:0 is the network alone
+    network:N        --model, then at most N iterations; network:0 is the network alone
 
 Dice and HD95 are of the paper's 30 structures; labels go from the scan to the network's grid of
 the atlas (1 mm) by one nearest-neighbour interpolation. `pairs`: mean over all pairs of people;
@@ -52,7 +52,7 @@ from vxmprep.spatial.images import load
 from vxmprep.spatial.itk import LPS, read_affine, read_transform, write_composite
 from vxmprep.spatial.resample import resample
 
-METHODS = "affine,greedy,greedy-smooth,refine:110,network:0,network:22"
+METHODS = "affine,greedy,greedy-smooth,refine:110,network:0,network:46"
 SMOOTHING = {"greedy": "1.732vox 0.7071vox", "greedy-smooth": "2vox 1.5vox"}
 BOOTSTRAP = 2000
 

@@ -19,9 +19,9 @@ def default_iterations(*, network: bool) -> int:
     Examples
     --------
     >>> default_iterations(network=False), default_iterations(network=True)
-    (110, 22)
+    (110, 46)
     """
-    return 22 if network else COARSE_ITERATIONS + 10
+    return 46 if network else COARSE_ITERATIONS + 10
 
 
 LEVELS = ("prepare", "train", "participant", "group")

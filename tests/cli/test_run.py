@@ -54,7 +54,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("one run") / "démo"
-    assert demo.main([str(root), "--subjects", "1", "--refine-iterations", "45"]) == 0
+    assert demo.main([str(root), "--subjects", "1"]) == 0
     return Run(root)
 
 

@@ -164,10 +164,10 @@ def test_what_a_user_gives_beyond_the_coarse_levels_is_left_for_the_fine_one():
     assert [schedule(count)[1] for count in (0, 100, 101, 1000)] == [0, 0, 1, 900]
 
 
-def test_after_a_network_the_last_iterations_are_run():
+def test_after_a_network_the_fine_iterations_come_first_and_all_are_those_from_zero():
     assert schedule(4, started=True) == ((0, 0, 0), 4)
     assert schedule(16, started=True) == ((0, 0, 6), 10)
-    assert schedule(60, started=True) == ((0, 30, 20), 10)
+    assert schedule(60, started=True) == ((14, 30, 6), 10)
     for count in (1, 10, 31, 75, 110, 111, 300):
         coarse, fine = schedule(count, started=True)
         assert sum(coarse) + fine == count

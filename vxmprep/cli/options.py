@@ -203,10 +203,11 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="most iterations of the instance-specific optimisation, which ends earlier where "
         "nothing is gained; 0 = off. In full: 40 at 4 mm, 40 at 2 mm, 20 at 1 mm, and 10 with a "
-        "field of 1 instead of 2 mm. After a network the last N of these 110 are run; without "
-        "one, 100 or fewer are shared among the first three: half the time and memory, a quarter "
-        f"of the files, less overlap (default: {default_iterations(network=True)} after a "
-        f"network, {default_iterations(network=False)} without)",
+        "field of 1 instead of 2 mm. After a network the last 10 come first, then 6 at 1 mm, "
+        "30 at 2 mm and the others; without one, 100 or fewer are shared among the first three: "
+        "half the time and memory, a quarter of the files, less overlap (default: "
+        f"{default_iterations(network=True)} after a network, "
+        f"{default_iterations(network=False)} without)",
     )
     group.add_argument(
         "--device",

@@ -38,6 +38,10 @@ DEFAULT_ITERATIONS = (40, 40, 20)
 FINE_ITERATIONS = 10
 """Iterations that follow with a field of the images' resolution, `vxmprep.morph.fine`."""
 
+AFTER_A_NETWORK = ((3, FINE_ITERATIONS), (2, 6), (1, 30), (0, 40), (2, 14), (1, 10))
+"""Levels, 3 for the fine field, and what each gets of the iterations, one after the other. The
+coarse ones mend what the network got wrong at large."""
+
 LOOK = 3
 """A level looks at its similarity after each so many iterations: on a GPU, looking waits."""
 
@@ -111,8 +115,8 @@ def schedule(iterations: int, *, started: bool = False) -> tuple[tuple[int, ...]
         The total.
     started
         From zero the first `DEFAULT_ITERATIONS` are spread over their levels, and what is beyond
-        them is left for the fine ones. From a field that is there already, a network's, the last
-        of all are run: the fine ones first of all, and the coarsest only if there are many.
+        them is left for the fine ones. From a field that is there already, a network's, they go
+        to the levels by `AFTER_A_NETWORK`: the coarsest has some only if there are many.
 
     Returns
     -------
@@ -125,20 +129,20 @@ def schedule(iterations: int, *, started: bool = False) -> tuple[tuple[int, ...]
     --------
     >>> schedule(50), schedule(110)
     (((20, 20, 10), 0), ((40, 40, 20), 10))
-    >>> schedule(22, started=True), schedule(200, started=True)
-    (((0, 0, 12), 10), ((40, 40, 20), 100))
+    >>> schedule(46, started=True), schedule(200, started=True)
+    (((0, 30, 6), 10), ((40, 40, 20), 100))
     """
-    total = sum(DEFAULT_ITERATIONS)
     if not started:
+        total = sum(DEFAULT_ITERATIONS)
         shared = min(iterations, total)
         coarse = tuple(-(-shared * share // total) for share in DEFAULT_ITERATIONS)
         return coarse, iterations - shared
-    fine = max(min(iterations, FINE_ITERATIONS), iterations - total)
-    left, counts = iterations - fine, []
-    for most in reversed(DEFAULT_ITERATIONS):
-        counts.insert(0, min(left, most))
-        left -= counts[0]
-    return tuple(counts), fine
+    left, counts = iterations, [0, 0, 0, 0]
+    for level, most in AFTER_A_NETWORK:
+        counts[level] += min(left, most)
+        left -= min(left, most)
+    *coarse, fine = counts
+    return tuple(coarse), fine + left
 
 
 @torch.no_grad()
