@@ -41,6 +41,11 @@ def complaint(function, *args, **kwargs) -> str:
     return str(caught.value)
 
 
+def chosen(root: Path, **labels) -> list[Scan]:
+    """The scans of a dataset that have some labels."""
+    return choose_scans(find_scans(root), bids_dir=root, **labels)
+
+
 def stems(scans: list[Scan]) -> list[str]:
     return [scan.stem for scan in scans]
 
@@ -190,7 +195,7 @@ def test_scans_whose_results_would_overwrite_each_other_are_refused(tmp_path):
         "sub-01/anat/sub-01_T1w.nii.gz",
         "sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",
     )
-    assert "same BIDS entities" in complaint(find_scans, root)
+    assert "same BIDS entities" in complaint(chosen, root)
 
 
 @pytest.mark.parametrize("kind", ["phase", "real", "imag"])
@@ -208,7 +213,7 @@ def test_every_t1w_of_a_session_is_a_scan(tmp_path):
 
 def test_a_scan_in_both_formats_is_refused(tmp_path):
     names = [f"sub-01/anat/sub-01_T1w.{extension}" for extension in ("nii", "nii.gz")]
-    assert "sub-01_T1w.nii, " in complaint(find_scans, make(tmp_path / "bids", *names))
+    assert "sub-01_T1w.nii, " in complaint(chosen, make(tmp_path / "bids", *names))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +228,14 @@ def test_a_scan_in_both_formats_is_refused(tmp_path):
 )
 def test_a_scan_whose_name_and_folders_disagree_is_refused(name, tmp_path):
     root = make(tmp_path / "bids", name)
-    assert complaint(find_scans, root).startswith(f"{root / name}: its name must begin with")
+    assert complaint(chosen, root).startswith(f"{root / name}: its name must begin with")
+
+
+def test_a_misnamed_scan_keeps_nobody_else_from_being_chosen(tmp_path):
+    names = ("sub-02/anat/sub-01_T1w.nii.gz", "sub-03/anat/sub-03_T1w.nii.gz")
+    root = make(tmp_path / "bids", *names)
+    assert stems(chosen(root, participants=["03"])) == ["sub-03"]
+    assert "its name must begin with" in complaint(chosen, root, participants=["02"])
 
 
 def test_a_dataset_that_cannot_be_looked_at_is_refused():

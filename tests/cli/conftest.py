@@ -92,6 +92,11 @@ class Study:
     def aseg(self, label: str) -> Path:
         return self.freesurfer / f"sub-{label}" / "mri" / "aseg.mgz"
 
+    def mask(self, label: str) -> Path:
+        folder = self.root / "masks" / f"sub-{label}" / "anat"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"sub-{label}_desc-brain_mask.nii.gz"
+
     def arguments(self, *more: str, level: str = "participant") -> list[str]:
         """Give the words of a command line."""
         return [str(self.bids), str(self.out), level, *self.options, *more]

@@ -1,6 +1,8 @@
 """What is wrong with the input is said in one line: which file, what is wrong, what to do."""
 
+import base64
 import gzip
+import json
 import os
 import pickle
 import resource
@@ -31,6 +33,10 @@ def write(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE, code: int =
 def no_link_to_annex(path: Path) -> None:
     path.unlink()
     path.symlink_to("../../.git/annex/objects/aa/bb/MD5E-s1--c/MD5E-s1--c.nii.gz")
+
+
+def infinite(path: Path) -> None:
+    write(path, np.full((40, 40, 40), np.inf, np.float32))
 
 
 def cut_short(path: Path) -> None:
@@ -73,6 +79,7 @@ BAD_SCANS: dict[str, tuple[Callable[[Path], object], str]] = {
 BAD_VOXELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "constant": (lambda path: write(path, np.full((40, 40, 40), 7, np.int16)), "holds 7"),
     "nothing finite": (all_nan, "not finite"),
+    "infinite": (infinite, "not finite"),
 }
 """What only the voxels tell."""
 
@@ -111,7 +118,7 @@ def test_a_series_of_one_volume_is_a_scan(study):
 def test_voxels_that_are_not_finite_are_told_as_a_doubt(study, capsys):
     image = nb.load(study.t1w("02"))
     data = np.asarray(image.dataobj, np.float32).copy()
-    data[:3, 0, 0] = np.nan
+    data[:3, 0, 0] = np.nan, np.inf, -np.inf
     write(study.t1w("02"), data, image.affine)
     assert study.run("--participant-label", "02") == 0
     said = "scan: 3 voxels are not finite and count as 0"
@@ -169,6 +176,35 @@ def test_a_freesurfer_folder_without_the_participant_is_told_and_the_scan_regist
     assert "no segmentation of sub-01" in capsys.readouterr().err
 
 
+def test_a_segmentation_that_was_not_fetched_is_told_and_the_scan_registered(study, capsys):
+    no_link_to_annex(study.aseg("01"))
+    only = ("--participant-label", "01")
+    assert study.run(*only, level="prepare") == 0
+    told = capsys.readouterr().err
+    assert f"{study.aseg('01')}: content not fetched" in told
+    assert "no segmentation of" not in told
+
+
+def test_a_mask_that_was_not_fetched_fails_its_scan_before_any_work(study, capsys):
+    for label in ("01", "02"):
+        write(study.mask(label), (study.tiny.brain > 0).astype(np.uint8), study.tiny.affine)
+    no_link_to_annex(study.mask("02"))
+    quick = ("--no-n4", "--affine", "none", "-d", str(study.root / "masks"))
+    assert study.run(*quick, level="prepare") == 1
+    (failed,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("FAILED")]
+    assert failed.startswith(f"FAILED sub-02: {study.mask('02')}: its content was not fetched")
+    assert study.record("sub-01")["status"] == "prepared"
+
+
+def test_a_path_that_is_not_utf8_is_named(study, capsys):
+    folder = os.fsdecode(os.fsencode(study.root) + b"/caf\xe9")
+    study.bids.rename(folder)
+    assert main([folder, str(study.out), "participant", *study.options]) == 2
+    said = capsys.readouterr().err
+    assert "caf\\udce9': a path that is not UTF-8" in said
+    assert said.count("\n") == 1
+
+
 def test_a_freesurfer_folder_without_the_participant_cannot_give_its_mask(study, capsys):
     said = refused(study, capsys, "--skull-strip", "freesurfer")
     assert said.startswith("--skull-strip freesurfer: no brain mask for sub-01 and 1 more")
@@ -213,13 +249,34 @@ class Hostile:
         return (Path.touch, (self.target,))
 
 
-@pytest.mark.parametrize("kind", ["text", "hostile", "network of another kind"])
+def keras_with_code(model: Path, touched: Path) -> None:
+    """Write a Keras file of the original's kind whose layer is code, as Keras stores lambdas."""
+    import marshal
+
+    import h5py
+
+    code = marshal.dumps(compile(f"open({str(touched)!r}, 'w')", "layer", "eval"))
+    function = [base64.b64encode(code).decode(), None, None]
+    layer = {"class_name": "Lambda", "config": {"name": "x", "function": function}}
+    with h5py.File(model, "w") as file:
+        config = {"class_name": "VxmDense", "config": {"layers": [layer]}}
+        file.attrs["model_config"] = json.dumps(config)
+        file.create_group("model_weights").attrs["layer_names"] = [b"x"]
+
+
+KINDS = ["text", "hostile", "hostile Keras", "network of another kind"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_model_that_is_none_is_named_and_runs_nothing(kind, study, capsys, tmp_path):
-    model, touched = tmp_path / "net.pt", tmp_path / "touched"
+    name = "net.h5" if kind == "hostile Keras" else "net.pt"
+    model, touched = tmp_path / name, tmp_path / "touched"
     if kind == "text":
         model.write_text("weights")
     elif kind == "hostile":
         model.write_bytes(pickle.dumps(Hostile(touched)))
+    elif kind == "hostile Keras":
+        keras_with_code(model, touched)
     else:
         import torch
 

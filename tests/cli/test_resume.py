@@ -3,10 +3,16 @@
 import json
 import os
 import shutil
+import socket
 
 import pytest
+import torch
 
 import vxmprep.cli.execute as execution
+from vxmprep.morph.checkpoint import save_checkpoint
+from vxmprep.morph.frame import Frame
+from vxmprep.morph.model import Model
+from vxmprep.morph.network import VxmNet
 
 BRAIN = {"strip", "bias", "save_brain"}
 ALIGN = {"align", "conform", "save_align"}
@@ -136,3 +142,55 @@ def test_a_record_says_what_a_result_came_from(study, steps):
     assert written == {name for name in files if not name.endswith(".json")}
     sidecar = study.out / "sub-01/anat/sub-01_desc-preproc_T1w.json"
     assert "Atlas" not in json.loads(sidecar.read_text())
+
+
+def test_content_that_was_dropped_after_its_scan_was_done_is_not_missed(study, steps, tmp_path):
+    """As ``datalad drop`` leaves it: a link to nowhere, which still names the content."""
+    for number, path in enumerate((study.t1w("01"), study.aseg("01"))):
+        content = tmp_path / f"MD5E-s1--{number}.gz"
+        path.rename(content)
+        path.symlink_to(content)
+    only = ("--participant-label", "01")
+    steps(*only)
+    done = study.results()
+    for content in tmp_path.glob("MD5E-*"):
+        content.rename(content.with_name(f"dropped-{content.name}"))
+    assert steps(*only) == {}
+    assert study.results() == done
+    study.t1w("01").unlink()
+    study.t1w("01").symlink_to(tmp_path / "MD5E-s1--another.gz")
+    assert steps(*only, code=1) == {}
+    assert "which is not there" in study.record("sub-01")["failure"]["cause"]
+
+
+def test_what_a_run_killed_at_once_was_writing_is_removed_when_it_goes_on(study, steps):
+    only = ("--participant-label", "02", "--no-n4", "--affine", "none")
+    steps(*only, level="prepare")
+    done = study.results()
+    dead = study.root / "work" / f"vxmprep-{socket.gethostname()}-{'0' * 12}"
+    dead.mkdir(parents=True)
+    (dead / "lock").touch()
+    half = study.out / "sub-02" / "anat" / f".{'0' * 32}.sub-02_desc-preproc_T1w.nii.gz"
+    other = half.with_name(f".{'1' * 32}.sub-02_desc-preproc_T1w.nii.gz")
+    for file in (half, other):
+        file.touch()
+    steps(*only, level="prepare")
+    assert not half.exists()
+    assert other.exists(), "another run may be writing it"
+    other.unlink()
+    assert study.results() == done
+
+
+def save_network(path, seed: int) -> None:
+    torch.manual_seed(seed)
+    save_checkpoint(Model(VxmNet((4, 4), (4, 4, 4)), Frame(spacing=2), {}), path)
+
+
+def test_another_network_under_the_same_name_registers_anew(study, steps, tmp_path):
+    only = ("--participant-label", "01")
+    model = tmp_path / "net.pt"
+    save_network(model, seed=1)
+    steps(*only, "--model", str(model))
+    assert steps(*only, "--model", str(model)) == {}
+    save_network(model, seed=2)
+    assert steps(*only, "--model", str(model)) == {"sub-01": REGISTER | EVALUATE}

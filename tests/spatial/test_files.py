@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from vxmprep.spatial.files import checksum, remove_left_behind, replacing
+from vxmprep.spatial.files import RUN, checksum, remove_left_behind, replacing
 
 
 def fail_halfway(path):
@@ -63,3 +63,14 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "sub-01_T1w.nii.gz", ".profile", fresh.name,
     }  # fmt: skip
+
+
+def test_what_a_run_left_that_is_known_to_be_dead_is_removed_at_once(tmp_path, monkeypatch):
+    for run in ("0123456789ab", "ba9876543210"):
+        monkeypatch.setenv(RUN, run)
+        with replacing(tmp_path / "x.nii.gz") as temporary:
+            temporary.touch()
+            left = temporary.name
+        (tmp_path / left).touch()
+    remove_left_behind(tmp_path, dead=["0123456789ab"])
+    assert {path.name for path in tmp_path.iterdir()} == {"x.nii.gz", left}

@@ -90,8 +90,7 @@ def find_scans(
     Raises
     ------
     DatasetError
-        If the folder is no BIDS dataset, no scan is left, names are ambiguous, or the database
-        is of no use.
+        If the folder is no BIDS dataset, no scan is left, or the database is of no use.
     """
     _check_root(bids_dir)
     listed = t1w_files(bids_dir, database_dir)
@@ -113,8 +112,6 @@ def find_scans(
         )
     root = bids_dir.absolute()
     scans = [Scan(root / below, _entities(parsed)) for below, parsed in kept.items()]
-    _refuse_misnamed(scans, root)
-    _refuse_twins(scans)
     return sorted(scans, key=lambda scan: scan.stem)
 
 
@@ -125,7 +122,7 @@ def choose_scans(
     sessions: Sequence[str] = (),
     bids_dir: Path,
 ) -> list[Scan]:
-    """Keep the scans of some participants and sessions.
+    """Keep the scans of some participants and sessions, whose results would be their own.
 
     Parameters
     ----------
@@ -144,7 +141,8 @@ def choose_scans(
     Raises
     ------
     DatasetError
-        If no scan has one of the labels, or nothing is left.
+        If no scan has one of the labels, nothing is left, or names of what is left are
+        ambiguous.
     """
     people = _known(participants, "sub-", {scan.participant for scan in scans}, bids_dir)
     visits = _known(sessions, "ses-", {scan.session for scan in scans}, bids_dir)
@@ -158,6 +156,8 @@ def choose_scans(
             f"{bids_dir}: no T1w scan of {who} in {when}; check --participant-label and "
             "--session-label"
         )
+    _refuse_misnamed(chosen, bids_dir.absolute())
+    _refuse_twins(chosen)
     return chosen
 
 

@@ -313,7 +313,13 @@ class Record:
         )
 
     def _unchanged(self, path: Path, known: dict) -> bool:
-        """Compare a file with what is known of it; its folder may have been moved."""
+        """Compare a file with what is known of it; its folder may have been moved.
+
+        A link to content that is no longer here, as git-annex leaves it after a drop, is compared
+        by its target: the target's name is that of the content.
+        """
+        if not path.exists() and (target := target_of(path)):
+            return (path.name, target) == (known["file"], known.get("target"))
         try:
             size, modified = seen_of(path)
             if (path.name, size) != (known["file"], known["size"]):
@@ -352,6 +358,11 @@ def seen_of(path: Path) -> tuple[int, int]:
     return there.st_size, there.st_mtime_ns
 
 
+def target_of(path: Path) -> str:
+    """Give the name of what a link leads to, there or not; empty for what is no link."""
+    return path.readlink().name if path.is_symlink() else ""
+
+
 def _read(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -364,4 +375,5 @@ def _read(path: Path) -> dict:
 
 def _fingerprint(path: Path, sha256: str) -> dict:
     size, modified = seen_of(path)
-    return {"file": path.name, "size": size, "mtime_ns": modified, "sha256": sha256}
+    known = {"file": path.name, "size": size, "mtime_ns": modified, "sha256": sha256}
+    return known | ({"target": target_of(path)} if path.is_symlink() else {})

@@ -39,11 +39,11 @@ def find_segmentation(
     FreeSurfer's own volumes of the session, of the participant, or of the participant's
     longitudinal run come first, then ``*_desc-aseg_dseg`` or ``*_desc-aparcaseg_dseg`` without a
     ``space-`` in the derivatives. A bare ``_dseg`` is never taken: in fMRIPrep it holds tissue
-    classes.
+    classes. A link to content that is not fetched is found too.
     """
     for folder in _freesurfer_subjects(scan, freesurfer_dir):
         for name in VOLUMES:
-            if (folder / "mri" / name).is_file():
+            if _is_there(folder / "mri" / name):
                 return folder / "mri" / name
     return _in_derivatives(scan, derivatives, SUFFIXES)
 
@@ -51,9 +51,12 @@ def find_segmentation(
 def find_brain_mask(
     scan: Scan, *, freesurfer_dir: Path | None = None, derivatives: Sequence[Path] = ()
 ) -> Path | None:
-    """Find FreeSurfer's brainmask.mgz, or a ``desc-brain_mask`` on the scan in the derivatives."""
+    """Find FreeSurfer's brainmask.mgz, or a ``desc-brain_mask`` on the scan in the derivatives.
+
+    A link to content that is not fetched is found too.
+    """
     for folder in _freesurfer_subjects(scan, freesurfer_dir):
-        if (folder / "mri" / "brainmask.mgz").is_file():
+        if _is_there(folder / "mri" / "brainmask.mgz"):
             return folder / "mri" / "brainmask.mgz"
     return _in_derivatives(scan, derivatives, ("_desc-brain_mask",))
 
@@ -80,6 +83,10 @@ def _in_derivatives(
         for suffix in suffixes:
             for extension in (".nii.gz", ".nii"):
                 path = folder / "anat" / f"{scan.stem}{suffix}{extension}"
-                if path.is_file():
+                if _is_there(path):
                     return path
     return None
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or path.is_symlink()

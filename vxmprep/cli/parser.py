@@ -219,6 +219,11 @@ def _problem(settings: Settings) -> str | None:
 
 
 def _bad_folder(settings: Settings) -> str | None:
+    for folder in (settings.bids_dir, settings.output_dir, settings.work_dir):
+        try:
+            str(folder.resolve()).encode()
+        except UnicodeEncodeError:
+            return f"{str(folder)!a}: a path that is not UTF-8; rename its folders"
     bids_dir, output_dir = settings.bids_dir.resolve(), settings.output_dir.resolve()
     work_dir = settings.work_dir.resolve()
     if settings.levels == ("group",):

@@ -48,6 +48,8 @@ class Task:
         What is done.
     segmentation, mask : Path or None
         Files of other programs.
+    unfetched : Path or None
+        A segmentation of which only a link is here; the scan goes on without it.
     problem : str
         Why the scan cannot be processed, as far as its header tells; empty if it can.
     gigabytes : float
@@ -60,6 +62,7 @@ class Task:
     record: Record
     segmentation: Path | None
     mask: Path | None
+    unfetched: Path | None = None
     problem: str = ""
     gigabytes: float = 0.1
 
@@ -219,10 +222,41 @@ def _task(
     freesurfer: Path | None,
 ) -> Task:
     from vxmprep.spatial.headers import inspect
+    from vxmprep.spatial.opening import open_image
 
     segmentation = find_segmentation(
         scan, freesurfer_dir=freesurfer, derivatives=settings.derivatives
     )
+    record = Record.of(settings.output_dir, scan.stem)
+    stages = _stages(scan, settings, atlas, provenance, mask, segmentation)
+    unfetched = None
+    if segmentation is not None and not segmentation.exists() and record.missing(stages):
+        segmentation, unfetched = None, segmentation
+        stages = _stages(scan, settings, atlas, provenance, mask, segmentation)
+    if settings.reports_only:
+        there = _registered(record, stages)
+        return Task(scan, stages, ("report",) if there else (), record, segmentation, mask)
+    missing = tuple(s.name for s in stages) if settings.force else tuple(record.missing(stages))
+    task = Task(scan, stages, missing, record, segmentation, mask, unfetched)
+    if not missing:
+        return task
+    try:
+        header = inspect(scan.path)
+        if mask is not None and not mask.exists():
+            open_image(mask)  # says what is to be done
+    except ImageError as error:
+        return replace(task, problem=str(error))
+    return replace(task, gigabytes=header.voxels * 4 / 2**30)
+
+
+def _stages(
+    scan: Scan,
+    settings: Settings,
+    atlas: Atlas,
+    provenance: Mapping[str, dict],
+    mask: Path | None,
+    segmentation: Path | None,
+) -> tuple[Stage, ...]:
     labels = () if segmentation is None else (segmentation,)
     inputs = {
         "brain": (scan.path,) if mask is None else (scan.path, mask),
@@ -237,7 +271,7 @@ def _task(
         "report": "evaluate",
     }
     wanted = provenance if "participant" in settings.levels else PREPARED
-    stages = tuple(
+    return tuple(
         Stage(
             name,
             "" if name == FIRST else atlas.name,
@@ -248,19 +282,6 @@ def _task(
         )
         for name in wanted
     )
-    record = Record.of(settings.output_dir, scan.stem)
-    if settings.reports_only:
-        there = _registered(record, stages)
-        return Task(scan, stages, ("report",) if there else (), record, segmentation, mask)
-    missing = tuple(s.name for s in stages) if settings.force else tuple(record.missing(stages))
-    task = Task(scan, stages, missing, record, segmentation, mask)
-    if not missing:
-        return task
-    try:
-        header = inspect(scan.path)
-    except ImageError as error:
-        return replace(task, problem=str(error))
-    return replace(task, gigabytes=header.voxels * 4 / 2**30)
 
 
 def _registered(record: Record, stages: Sequence[Stage]) -> bool:

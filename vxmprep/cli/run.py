@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from vxmprep.cli.parser import parse
 from vxmprep.signals import Terminated, terminable
+from vxmprep.spatial.files import RUN, remove_left_behind
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan
@@ -125,7 +126,6 @@ def _process(plan: Plan, given: Settings, *, warned: bool = False) -> int:
     from vxmprep.bids.derivatives import describe_dataset
     from vxmprep.cli.execute import execute, read_plugin
     from vxmprep.config import UsageError
-    from vxmprep.spatial.files import remove_left_behind
 
     settings = plan.settings
     try:
@@ -134,10 +134,9 @@ def _process(plan: Plan, given: Settings, *, warned: bool = False) -> int:
         raise UsageError(
             f"{settings.output_dir}: cannot be made ({error.strerror}); give another folder"
         ) from error
-    for folder in (settings.output_dir, settings.output_dir / "logs"):
-        remove_left_behind(folder)
-    if settings.clean_workdir:
-        remove_old_work(settings.work_dir, every=True)
+    dead = remove_old_work(settings.work_dir, every=settings.clean_workdir)
+    for folder in _written(plan) if dead else (settings.output_dir, settings.output_dir / "logs"):
+        remove_left_behind(folder, dead=dead)
     if not plan.pending:
         return execute(plan)
     if not warned:
@@ -153,6 +152,15 @@ def _process(plan: Plan, given: Settings, *, warned: bool = False) -> int:
     if not (chosen and (settings.output_dir / "CITATION.md").is_file()):
         write_boilerplate(plan)  # a job of one participant leaves the cohort's text alone
     return code
+
+
+def _written(plan: Plan) -> Iterator[Path]:
+    """Give the folders into which a run of this plan writes."""
+    output_dir = plan.settings.output_dir
+    yield output_dir
+    names = {"logs", "models", *(f"sub-{task.scan.participant}" for task in plan.tasks)}
+    for name in sorted(names):
+        yield from (output_dir / name).glob("**/")
 
 
 def warn_of(plan: Plan) -> None:
@@ -181,8 +189,20 @@ def warn_of(plan: Plan) -> None:
         warning = validate(settings.bids_dir)
         if warning:
             print(f"vxmprep: {warning}", file=sys.stderr)
+    unfetched = [task.unfetched for task in plan.tasks if task.unfetched is not None]
+    if unfetched:
+        more = f" and {len(unfetched) - 1} more" if len(unfetched) > 1 else ""
+        print(
+            f"vxmprep: {unfetched[0]}{more}: content not fetched; registered without Dice, unless "
+            "it is got first (datalad get or git annex get)",
+            file=sys.stderr,
+        )
     if settings.fs_subjects_dir is not None:
-        lacking = [task.scan.stem for task in plan.tasks if task.segmentation is None]
+        lacking = [
+            task.scan.stem
+            for task in plan.tasks
+            if task.segmentation is None and task.unfetched is None
+        ]
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             print(
@@ -228,7 +248,7 @@ def run_folder(work_dir: Path) -> Iterator[Path]:
     name = uuid.uuid4().hex[:12]
     making = work_dir / f".making-{name}"
     making.mkdir(parents=True)
-    with (making / "lock").open("w") as lock:
+    with (making / "lock").open("w") as lock, _known_as(name):
         # Where a file system has no locks, nothing is ever taken for left behind.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,7 +262,17 @@ def run_folder(work_dir: Path) -> Iterator[Path]:
                 work_dir.rmdir()
 
 
-def remove_old_work(work_dir: Path, *, every: bool = False) -> None:
+@contextlib.contextmanager
+def _known_as(name: str) -> Iterator[None]:
+    """Let what is written be known as this run's, by the processes that it starts too."""
+    os.environ[RUN] = name
+    try:
+        yield
+    finally:
+        del os.environ[RUN]
+
+
+def remove_old_work(work_dir: Path, *, every: bool = False) -> list[str]:
     """Remove the folders that runs have left in a work folder.
 
     Parameters
@@ -252,14 +282,23 @@ def remove_old_work(work_dir: Path, *, every: bool = False) -> None:
     every : bool
         Those of other machines too, whose locks may not be seen here; by default only those of
         this machine. A folder that a run holds stays, as does one that cannot be locked.
+
+    Returns
+    -------
+    list of str
+        The runs whose folders were removed: they are dead.
     """
+    dead = []
     host = ".+" if every else re.escape(socket.gethostname())
     for folder in work_dir.glob("vxmprep-*"):
-        if not re.fullmatch(rf"vxmprep-{host}-[0-9a-f]{{12}}", folder.name):
+        name = re.fullmatch(rf"vxmprep-{host}-([0-9a-f]{{12}})", folder.name)
+        if name is None:
             continue
         with contextlib.suppress(OSError), (folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+            dead.append(name[1])
+    return dead
 
 
 def set_environment(work: Path, threads: int) -> None:

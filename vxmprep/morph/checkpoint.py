@@ -1,7 +1,6 @@
 """Networks in files: ours, and those of the original code."""
 
 import io
-import os
 import pickle
 import warnings
 import zipfile
@@ -15,6 +14,7 @@ from vxmprep.morph.frame import Frame
 from vxmprep.morph.model import CheckpointError, Model
 from vxmprep.morph.network import VxmNet
 from vxmprep.morph.original import OriginalNet, from_keras, from_torch
+from vxmprep.spatial.files import replacing
 
 FORMAT = "vxmprep checkpoint 1"
 
@@ -36,7 +36,6 @@ def save_checkpoint(model: Model, path: str | Path) -> None:
     path
         File to write.
     """
-    path = Path(path)
     network = model.network
     content = {
         "format": FORMAT,
@@ -45,15 +44,11 @@ def save_checkpoint(model: Model, path: str | Path) -> None:
         "weights": {name: weight.detach().cpu() for name, weight in network.state_dict().items()},
         "description": dict(model.description),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Written by Python: torch's own writer does not say that a disk is full.
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
+    # Written by Python: torch's own writer does not say that a disk is full.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Model:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+
+RUN = "VXMPREP_RUN"
+"""Environment variable: the run that a process works for, as 12 hexadecimal digits. Temporary
+files begin with it, so that those of a run known to be dead can be told at once."""
 
 
 @contextlib.contextmanager
@@ -29,7 +34,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    own = uuid.uuid4().hex
+    temporary = path.with_name(f".{os.environ.get(RUN, own[:12])}{own[12:]}.{path.name}")
     try:
         yield temporary
         temporary.replace(path)
@@ -37,7 +43,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_left_behind(folder: Path, stem: str = "", seconds: float = 600.0) -> None:
+def remove_left_behind(
+    folder: Path, stem: str = "", *, dead: Collection[str] = (), seconds: float = 600.0
+) -> None:
     """Remove the temporary files that killed writers have left in a folder.
 
     Parameters
@@ -46,13 +54,17 @@ def remove_left_behind(folder: Path, stem: str = "", seconds: float = 600.0) -> 
         Where `replacing` wrote.
     stem : str
         How the names of the files wanted begin; by default all are meant.
+    dead : collection of str
+        Runs that have ended, whose files are removed whatever their age.
     seconds : float
         Age from which nobody can be writing any more.
     """
-    pattern = re.compile(rf"\.[0-9a-f]{{32}}\.{re.escape(stem)}" + ("[_.].*" if stem else ".+"))
+    rest = re.escape(stem) + ("[_.].*" if stem else ".+")
+    pattern = re.compile(rf"\.([0-9a-f]{{12}})[0-9a-f]{{20}}\.{rest}")
     for path in folder.glob(".*"):
+        found = pattern.fullmatch(path.name)
         with contextlib.suppress(FileNotFoundError):  # others may do the same
-            if pattern.fullmatch(path.name) and time.time() - path.stat().st_mtime > seconds:
+            if found and (found[1] in dead or time.time() - path.stat().st_mtime > seconds):
                 path.unlink()
 
 
