@@ -234,14 +234,14 @@ def _with_atlas(result: Result, cohort: CohortOverlap) -> dict[int, Mapping[str,
     rows = {int(row["label"]): row for row in result.dice()}
     if not cohort.joined:
         return rows
-    # The table has no voxels by the affine alone; its parcels count as cortex.
+    # The table has no voxels by the affine alone. In it parcels count as cortex, too.
     ids, affine, _ = cohort.voxels.get(result.scan, np.zeros((0, 3), int)).T
-    ids = without_parcels(ids)
+    cortex = without_parcels(ids)
     sides: dict[int, list[int]] = {}
     for label in rows:
         sides.setdefault(int(without_sides(np.array([label]))[0]), []).append(label)
     return {
-        left: _joined([(rows[k], int(affine[ids == k].sum())) for k in labels])
+        left: _joined([(rows[k], int(affine[(ids == k) | (cortex == k)].sum())) for k in labels])
         for left, labels in sides.items()
     }
 

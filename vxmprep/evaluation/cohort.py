@@ -15,7 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from vxmprep.evaluation.consensus import LEAST_OTHERS, Consensus, LabelCounts
-from vxmprep.evaluation.labels import VXM30, name_of, without_parcels, without_side, without_sides
+from vxmprep.evaluation.labels import (
+    VXM30,
+    name_of,
+    parcels_alone,
+    without_parcels,
+    without_side,
+    without_sides,
+)
 from vxmprep.evaluation.overlap import overlaps
 from vxmprep.evaluation.surface import surface_distances
 from vxmprep.spatial.images import ImageError
@@ -24,9 +31,6 @@ WAYS = ("affine", "full")
 
 COMMON_VOXELS = 100
 """Voxels that a structure has in every scan to be common, as in the paper."""
-
-PARCELS = range(1000, 3000)
-"""Ids of the parcels of the cortex."""
 
 Renaming = Callable[[np.ndarray], np.ndarray]
 """Gives labels under other ids; those that become one are one structure."""
@@ -277,7 +281,7 @@ def _count(scans: Sequence[LabelMaps], voting: set[str]) -> Census:
         affine, counts = (np.bincount(maps[way].ravel(), minlength=size) for way in WAYS)
         there = np.flatnonzero((affine + counts)[1:]) + 1
         census.voxels[scan.name] = np.column_stack([there, affine[there], counts[there]])
-        if counts[PARCELS.start : PARCELS.stop].any():
+        if parcels_alone(np.flatnonzero(counts)).any():
             census.parcelled[True] += 1
         elif counts[3:4].any() or counts[42:43].any():
             census.parcelled[False] += 1
