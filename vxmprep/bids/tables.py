@@ -13,7 +13,7 @@ from vxmprep.bids.results import Result
 from vxmprep.evaluation.cohort import CohortOverlap
 from vxmprep.evaluation.labels import without_parcels, without_sides
 from vxmprep.evaluation.overlap import joined_dice
-from vxmprep.evaluation.quality import VERDICTS, Quality
+from vxmprep.evaluation.quality import VERDICTS, Quality, tries
 
 REGISTRATION = "group_registration.tsv"
 OVERLAP = "group_overlap.tsv"
@@ -67,6 +67,7 @@ REGISTRATION_COLUMNS = {
     "space": "the atlas",
     "quality": "pass, warn or fail",
     "why": "the reasons, the worst first",
+    "tried_again": "what was tried once more because it was poor at first, and whether it helped",
     "status": "done, registered, prepared, failed or unfinished",
     "segmentation": "where the scan's labels come from",
     "reference": "what they are compared with, and of how many other participants",
@@ -206,6 +207,7 @@ def registration_row(
             "space": result.space,
             "quality": quality.verdict,
             "why": quality.words,
+            "tried_again": "; ".join(tries(result.metrics)),
             "segmentation": result.segmentation,
             **named,
             "structures": str(int(averages["structures"])) if rows else "",

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import vxmprep
 from vxmprep.bids.derivatives import write_text
 from vxmprep.bids.records import FOLDER, Record, turn
+from vxmprep.evaluation.quality import tries
 from vxmprep.reports.boilerplate import ModelUsed, bibtex, methods_text
 from vxmprep.reports.contents import STEPS
 from vxmprep.reports.methods import methods_of_records
@@ -160,6 +161,7 @@ def _result(output_dir: Path, record: Record, space: str) -> dict:
         "viewer": made.get("viewer"),
         "problems": stages["report"].get("flags", []),
         "quality": _quality(metrics.get("Quality") or {}),
+        "tries": tries(metrics),
         "cards": _cards(metrics),
         "folded": metrics.get("Folding", {}).get("FoldedVoxels"),
         "reference": rows[0]["reference"] if rows else "",
