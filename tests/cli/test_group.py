@@ -129,6 +129,15 @@ def test_what_failed_stands_first_with_its_reason(out):
     assert first["dice"] == "n/a"
 
 
+def test_of_what_failed_the_worst_stands_first(out):
+    add_scan(out, "sub-11", 11, Flags=["affine: odd"])
+    add_scan(out, "sub-12", 12, Flags=["affine: odd", "mask: odd"])
+    group(out)
+    rows = read(out / "group_registration.tsv")
+    assert [row["scan"] for row in rows[:3]] == ["sub-10", "sub-12", "sub-11"]
+    assert rows[3]["quality"] == "pass"
+
+
 def test_the_table_of_structures_names_both_references(out):
     group(out)
     rows = read(out / "group_overlap.tsv")
@@ -166,6 +175,18 @@ def test_a_wrong_scan_is_told_with_the_right_reason(out):
     assert turned in rows["sub-11"]["why"]
     assert rows["sub-12"]["quality"] == "fail"
     assert "Dice with the cohort's consensus" in rows["sub-12"]["why"]
+
+
+def test_the_verdicts_are_there_for_the_pages_of_the_participants(out):
+    add_scan(out, "sub-12", 12, off=4)
+    group(out)
+    text = (out / "assets" / "cohort.js").read_text(encoding="utf-8")
+    found = json.loads(text.removeprefix("window.vxmprepCohort = ").removesuffix(";\n"))
+    assert len(found) == 11, "the scan that failed has no result to judge"
+    row = next(r for r in read(out / "group_registration.tsv") if r["scan"] == "sub-12")
+    (said,) = (one for key, one in found.items() if key.startswith(f"sub-12 {SPACE} "))
+    assert said["verdict"] == "fail"
+    assert "; ".join(said["reasons"]) == row["why"]
 
 
 def test_files_that_are_gone_are_told_and_the_others_judged(out):

@@ -13,7 +13,7 @@ from vxmprep.bids.results import Result
 from vxmprep.evaluation.cohort import CohortOverlap
 from vxmprep.evaluation.labels import without_parcels, without_sides
 from vxmprep.evaluation.overlap import joined_dice
-from vxmprep.evaluation.quality import VERDICTS, Quality, tries
+from vxmprep.evaluation.quality import Quality, tries
 
 REGISTRATION = "group_registration.tsv"
 OVERLAP = "group_overlap.tsv"
@@ -216,11 +216,6 @@ def registration_row(
             **{name: result.status[name] for name in ("status", "seconds", "peak_gb", "version")},
         },
     )
-
-
-def by_verdict(row: Mapping[str, str]) -> tuple[int, str, str]:
-    """Order rows of scans: failures first, then warnings."""
-    return VERDICTS.index(row["quality"]), row["scan"], row["space"]
 
 
 def write_table(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,7 +26,6 @@ from vxmprep.bids.tables import (
     OVERLAP_COLUMNS,
     REGISTRATION,
     REGISTRATION_COLUMNS,
-    by_verdict,
     means,
     overlap_rows,
     registration_row,
@@ -52,12 +52,15 @@ class Cohort:
     ----------
     registration, overlap : list of dict
         Rows of the tables.
+    qualities : dict
+        Verdicts, by scan and atlas.
     found : dict
         What was compared, by atlas.
     """
 
     registration: list[dict[str, str]]
     overlap: list[dict[str, str]]
+    qualities: dict[tuple[str, str], Quality]
     found: dict[str, CohortOverlap]
 
 
@@ -79,6 +82,8 @@ def group(settings: Settings, work: Path) -> None:
     DatasetError
         If the list of scans to leave out names others.
     """
+    from vxmprep.reports.page import write_verdicts
+
     output_dir = settings.output_dir
     if settings.compare is not None:
         check_output(settings.compare, joined=settings.join_hemispheres)
@@ -110,6 +115,14 @@ def group(settings: Settings, work: Path) -> None:
         write_table(output_dir / COMPARISON, COMPARISON_COLUMNS, compared.rows)
         print(compared.words, flush=True)
     write_text(output_dir / PAGE, _page(results, cohort, output_dir, compared))
+    write_verdicts(
+        output_dir,
+        [
+            (one.scan, one.space, one.files["metrics"], cohort.qualities[one.scan, one.space])
+            for one in results
+            if "metrics" in one.files
+        ],
+    )
     verdicts = [row["quality"] for row in cohort.registration]
     print(summary(cohort))
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in reversed(VERDICTS))
@@ -139,7 +152,7 @@ def judge_results(
     processes : int
         Most worker processes; memory may allow fewer.
     """
-    registration, overlap, compared = [], [], {}
+    registration, overlap, qualities, compared = [], [], {}, {}
     for space in sorted({result.space for result in results}):
         here = [result for result in results if result.space == space]
         found = _compare(
@@ -161,12 +174,16 @@ def judge_results(
         judged = judge_cohort(metrics)
         for result in here:
             reasons = [*_reasons(result, found), *judged[result.scan].reasons]
+            quality = qualities[result.scan, space] = Quality.of(reasons)
             own = rows[result.scan]
-            registration.append(
-                registration_row(result, averages[result.scan], Quality.of(reasons), own)
-            )
+            # Of those that failed, first what has no result at all.
+            verdict, *reasons = quality.severity
+            order = verdict, result.status["status"] == "done", *reasons, result.scan, space
+            row = registration_row(result, averages[result.scan], quality, own)
+            registration.append((order, row))
             overlap += own
-    return Cohort(sorted(registration, key=by_verdict), overlap, compared)
+    rows = [row for _, row in sorted(registration, key=itemgetter(0))]
+    return Cohort(rows, overlap, qualities, compared)
 
 
 def summary(cohort: Cohort) -> str:

@@ -111,6 +111,12 @@ class Quality:
         """All reasons in one line."""
         return "; ".join(words for _, words in self.reasons)
 
+    @property
+    def severity(self) -> tuple[int, int, int]:
+        """What scans are put in order by: the verdict, then how many reasons there are."""
+        verdicts = [verdict for verdict, _ in self.reasons]
+        return VERDICTS.index(self.verdict), -verdicts.count(FAIL), -verdicts.count(WARN)
+
     def summary(self) -> dict:
         """Give the verdict for the metrics."""
         return {
