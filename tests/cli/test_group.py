@@ -380,10 +380,35 @@ def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys
         away = np.array([people[0][name] - people[1][name] for name in people[0]])
         assert float(rows[label]["difference"]) == pytest.approx(away.mean(), abs=1e-4)
         assert float(rows[label]["low"]) < away.mean() < float(rows[label]["high"])
+    assert rows["0"]["p_holm"] == "n/a", "one question, and nothing to correct for"
+    assert float(rows["0"]["p"]) > 0
+    assert float(rows["17"]["p_holm"]) >= float(rows["17"]["p"])
     said = capsys.readouterr().out
     assert "mean Dice with leave-one-out consensus" in said
     assert "Beware" not in said
     assert "Compared with" in (out / "group.html").read_text(encoding="utf-8")
+
+
+def test_consensuses_of_other_people_are_not_compared_without_a_word(out, tmp_path, capsys):
+    other = tmp_path / "other"
+    for i in range(1, 6):
+        add_scan(other, f"sub-{i:02}", 100 + i)
+    assert group(other) == 0
+    capsys.readouterr()
+    assert group(out, "--compare", str(other)) == 0
+    said = (
+        "Beware: the references are not the same, that of sub-01 for example is leave-one-out "
+        "consensus of 8 others in this output and leave-one-out consensus of 4 others in the other"
+    )
+    assert said in capsys.readouterr().out
+
+
+def test_a_comparison_that_is_not_of_these_tables_does_not_stay(out, tmp_path):
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    assert group(other) == group(out, "--compare", str(other)) == 0
+    assert (out / "group_comparison.tsv").exists()
+    assert group(out) == 0
+    assert not list(out.glob("group_comparison.*"))
 
 
 def test_an_output_that_cannot_be_compared_is_refused(out, tmp_path, capsys):

@@ -120,7 +120,8 @@ def rows_of(tab) -> list[str]:
 
 
 def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
-    row = {"name": "Amygdala", "p_holm": 0.00001, "effect": 0.5, "other": 0.7, "dice": 0.8,
+    row = {"name": "Amygdala", "p": 0.00001, "corrected": True,
+           "effect": 0.5, "other": 0.7, "dice": 0.8,
            "difference": 0.1, "low": 0.05, "high": 0.15, "participants": 9}  # fmt: skip
     compared = {"other": "before", "words": "better", "rows": [row]}
     (tmp_path / "sub-01" / "figures").mkdir(parents=True)

@@ -30,7 +30,8 @@ COMPARISON_COLUMNS = {
     "high": "upper end",
     "effect_size": "matched-pairs rank-biserial correlation, -1 to 1",
     "p": "Wilcoxon's signed-rank test, two-sided",
-    "p_holm": "corrected for the number of structures by Holm's method",
+    "p_holm": "corrected for the number of structures by Holm's method; n/a for their mean, which "
+    "is a question of its own",
 }
 
 REFERENCES = {"dice": "leave-one-out consensus", "atlas_dice": "the atlas's labels"}
@@ -59,15 +60,17 @@ class Compared:
 
     def shown(self) -> dict:
         """Give what the page of a cohort shows."""
-        names = {"p_holm": "p_holm", "effect": "effect_size", "other": "other_dice"}
+        names = {"effect": "effect_size", "other": "other_dice"}
         keys = ("dice", "difference", "low", "high", "participants")
         rows = [
             {
                 "name": row["name"],
                 **{
-                    name: None if row[column] == "n/a" else float(row[column])
+                    name: _number(row[column])
                     for name, column in {**names, **{key: key for key in keys}}.items()
                 },
+                "p": _number(row["p" if row["label"] == "0" else "p_holm"]),
+                "corrected": row["label"] != "0",
             }
             for row in self.rows
         ]
@@ -129,11 +132,13 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
             names = {int(row["label"]): row["name"] for row in one}
             names[0] = "mean of the structures"
             rows += [
-                _row(space, label, names[label], reference, difference, corrected[label])
+                _row(space, label, names[label], reference, difference, corrected.get(label))
                 for label, difference in found.items()
             ]
             words = _words(found, corrected, other_dir.name)
-            lines.append(f"{space}: mean Dice with {reference} {words}{_warning(one, other)}")
+            lines.append(
+                f"{space}: mean Dice with {reference} {words}{_warning(one, other, reference)}"
+            )
     if not rows:
         raise UsageError(
             f"--compare {other_dir}: no participant has a segmentation in the same atlas in both "
@@ -154,8 +159,7 @@ def _differences(one: list[dict], other: list[dict]) -> tuple[str, dict[int, Dif
 def _corrected(found: Mapping[int, Difference]) -> dict[int, float]:
     """Correct the p-values of the structures; the mean of all is a question of its own."""
     labels = [label for label in found if label]
-    corrected = holm([found[label].p for label in labels])
-    return {0: found[0].p, **dict(zip(labels, corrected, strict=True))}
+    return dict(zip(labels, holm([found[label].p for label in labels]), strict=True))
 
 
 def _row(
@@ -164,7 +168,7 @@ def _row(
     name: str,
     reference: str,
     difference: Difference,
-    corrected: float,
+    corrected: float | None,
 ) -> dict[str, str]:
     return {
         "space": space,
@@ -179,14 +183,14 @@ def _row(
         "high": _text(difference.high),
         "effect_size": _text(difference.effect),
         "p": _text(difference.p),
-        "p_holm": _text(corrected),
+        "p_holm": "n/a" if corrected is None else _text(corrected),
     }
 
 
 def _words(found: Mapping[int, Difference], corrected: Mapping[int, float], name: str) -> str:
     """Say in a sentence what was found."""
     overall = found[0]
-    sure = [found[label].difference for label in found if label and corrected[label] < SURE]
+    sure = [found[label].difference for label, p in corrected.items() if p < SURE]
     better = sum(difference > 0 for difference in sure)
     return (
         f"{overall.first:.3f}, in {name} {overall.second:.3f} (difference "
@@ -196,23 +200,27 @@ def _words(found: Mapping[int, Difference], corrected: Mapping[int, float], name
     )
 
 
-def _warning(one: list[dict], other: list[dict]) -> str:
-    """Say where the two are not of the same labels: such Dice cannot be compared."""
-    sources = [
-        {row["scan"]: row["segmentation"] for row in rows if row["segmentation"] != "n/a"}
-        for rows in (one, other)
-    ]
-    differing = [
-        scan
-        for scan in sorted(sources[0].keys() & sources[1].keys())
-        if sources[0][scan] != sources[1][scan]
-    ]
-    if not differing:
-        return ""
-    return (
-        f". Beware: the segmentations are not the same, those of {differing[0]} for example are "
-        f"{sources[0][differing[0]]} and {sources[1][differing[0]]}"
-    )
+def _warning(one: list[dict], other: list[dict], reference: str) -> str:
+    """Say where the two are not of the same labels, or not with alike consensuses."""
+    columns = {"segmentation": "segmentations"}
+    if reference == REFERENCES["dice"]:
+        columns["reference"] = "references"
+    said = []
+    for column, what in columns.items():
+        here, there = (
+            {row["scan"]: row[column] for row in rows if row[column] != "n/a"}
+            for rows in (one, other)
+        )
+        differing = [
+            scan for scan in sorted(here.keys() & there.keys()) if here[scan] != there[scan]
+        ]
+        if differing:
+            scan = differing[0]
+            said.append(
+                f". Beware: the {what} are not the same, that of {scan} for example is "
+                f"{here[scan]} in this output and {there[scan]} in the other"
+            )
+    return "".join(said)
 
 
 def _by_participant(rows: Iterable[Mapping[str, str]], column: str) -> dict:
@@ -240,6 +248,10 @@ def _read(path: Path) -> list[dict[str, str]]:
             f"--compare {path}: has no column {lacking[0]}; run the level group on it again"
         )
     return rows
+
+
+def _number(text: str) -> float | None:
+    return None if text == "n/a" else float(text)
 
 
 def _text(value: float) -> str:

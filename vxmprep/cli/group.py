@@ -114,6 +114,9 @@ def group(settings: Settings, work: Path) -> None:
         compared = compare_outputs(cohort.overlap, settings.compare)
         write_table(output_dir / COMPARISON, COMPARISON_COLUMNS, compared.rows)
         print(compared.words, flush=True)
+    else:  # one of an earlier call is not of these tables
+        for path in (output_dir / COMPARISON, (output_dir / COMPARISON).with_suffix(".json")):
+            path.unlink(missing_ok=True)
     write_text(output_dir / PAGE, _page(results, cohort, output_dir, compared))
     write_verdicts(
         output_dir,

@@ -47,7 +47,8 @@ class LabelMaps:
     affine, full : Path
         Label maps brought there by the affine alone and by the whole transform.
     votes : bool
-        Whether it may speak for its participant in the consensus; it is compared in any case.
+        Whether it is sound: it may speak for its participant in the consensus, and says which
+        structures are common. It is compared in any case.
     """
 
     name: str
@@ -208,7 +209,8 @@ def cohort_overlap(
     # Parcels first: some of those on the right have no name that tells their left.
     steps = [*[without_parcels] * merged, *[without_sides] * joined]
     rename = partial(_renamed, steps=steps)
-    chosen = _chosen(labels, census, rename)
+    sound = {scan.name for scan in scans if scan.votes}
+    chosen = _chosen(labels, census, rename, sound)
     scans = [scan for scan in scans if scan.name not in refused]
     voters = {p: scan for p, scan in voters.items() if scan.name not in refused}
     rows: dict[str, list[StructureOverlap]] = {}
@@ -341,21 +343,26 @@ def _one(label: int, *, rename: Renaming) -> int:
     return int(rename(np.array([label]))[0])
 
 
-def _chosen(labels: str | Sequence[int], census: Census, rename: Renaming) -> tuple[int, ...]:
-    """Choose the structures of the tables."""
+def _chosen(
+    labels: str | Sequence[int], census: Census, rename: Renaming, sound: set[str]
+) -> tuple[int, ...]:
+    """Choose the structures of the tables; what is common, the sound scans tell, if there are."""
     if labels not in ("all", "common"):
         ids = VXM30 if labels == "vxm30" else labels
         return tuple(np.unique(rename(np.array(ids, np.int64))).tolist())
     found, large = Counter(), Counter()
-    for ids, _, voxels in (rows[rows[:, 2] > 0].T for rows in census.voxels.values()):
+    judges = (census.voxels.keys() & sound) or census.voxels.keys()
+    for name, rows in census.voxels.items():
+        ids, _, voxels = rows[rows[:, 2] > 0].T
         own = Counter()
         for label, count in zip(rename(ids).tolist(), voxels.tolist(), strict=True):
             own[label] += count
         found.update(own.keys())
-        large.update(label for label, count in own.items() if count >= COMMON_VOXELS)
+        if name in judges:
+            large.update(label for label, count in own.items() if count >= COMMON_VOXELS)
     if labels == "all":
         return tuple(sorted(found))
-    return tuple(sorted(k for k, scans in large.items() if scans == len(census.voxels)))
+    return tuple(sorted(k for k, scans in large.items() if scans == len(judges)))
 
 
 def _spread(function: Callable, tasks: Iterable, processes: int) -> Iterator:
