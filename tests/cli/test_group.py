@@ -352,6 +352,35 @@ def test_a_folder_without_records_is_refused(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
 
 
+def test_a_person_under_two_labels_never_votes_on_themselves(out, tmp_path, capsys):
+    """Scans 1 and 2 are of one person: each is compared with the majority of the other seven."""
+    bids = tmp_path / "elsewhere" / "gone"
+    bids.mkdir()
+    table = "participant_id\tperson\nsub-01\tA\nsub-02\tA\nsub-03\tn/a\n"
+    (bids / "participants.tsv").write_text(table)
+    assert group(out) == 0
+    others = [labels_of(i) for i in range(3, 10)]
+    majority = sum((labels == 17).astype(int) for labels in others) > 3
+    for number in (1, 2):
+        own = labels_of(number) == 17
+        expected = 2 * (majority & own).sum() / (majority.sum() + own.sum())
+        rows = [r for r in read(out / "group_overlap.tsv") if r["scan"] == f"sub-0{number}"]
+        row = next(r for r in rows if r["label"] == "17")
+        assert row["reference"] == "leave-one-out consensus of 7 others"
+        assert float(row["dice"]) == pytest.approx(expected, abs=1e-4)
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    first = (out / "group_overlap.tsv").read_text()
+    shutil.rmtree(bids)
+    assert group(out, "--compare", str(other)) == 0
+    assert (out / "group_overlap.tsv").read_text() == first, "it is kept for a moved output"
+    assert read(out / "group_comparison.tsv")[0]["participants"] == "8"
+    bids.mkdir()
+    (bids / "participants.tsv").write_text("participant_id\nsub-01\nsub-02\n")
+    assert group(out) == 0
+    assert not (out / "group_people.tsv").exists()
+    assert "consensus of 8 others" in (out / "group_overlap.tsv").read_text()
+
+
 def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys):
     other = tmp_path / "other"
     for i in range(1, 10):

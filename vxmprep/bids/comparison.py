@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vxmprep.bids.results import NOBODY, person_of
 from vxmprep.bids.tables import OVERLAP, OVERLAP_COLUMNS
 from vxmprep.config import UsageError
 from vxmprep.evaluation.compare import Difference, compare, holm
@@ -104,10 +105,12 @@ def check_output(folder: Path, *, joined: bool) -> None:
             )
 
 
-def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compared:
+def compare_outputs(
+    ours: Iterable[Mapping[str, str]], other_dir: Path, people: Mapping[str, str] = NOBODY
+) -> Compared:
     """Compare an output with another, structure by structure, paired over participants.
 
-    Several scans of a participant count as their mean.
+    Several scans of a person count as their mean.
 
     Parameters
     ----------
@@ -115,6 +118,8 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
         Rows of this output's table of structures.
     other_dir : path
         The other output.
+    people : mapping
+        People with several participant labels, see `vxmprep.bids.participants.read_people`.
 
     Raises
     ------
@@ -126,7 +131,7 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
     lines = []
     for space in sorted({row["space"] for row in ours} & {row["space"] for row in theirs}):
         one, other = ([row for row in all_ if row["space"] == space] for all_ in (ours, theirs))
-        reference, found = _differences(one, other)
+        reference, found = _differences(one, other, people)
         if found:
             corrected = _corrected(found)
             names = {int(row["label"]): row["name"] for row in one}
@@ -147,10 +152,12 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
     return Compared(other_dir.name, rows, " ".join(lines))
 
 
-def _differences(one: list[dict], other: list[dict]) -> tuple[str, dict[int, Difference]]:
+def _differences(
+    one: list[dict], other: list[dict], people: Mapping[str, str]
+) -> tuple[str, dict[int, Difference]]:
     """Compare with the better reference that both have."""
     for column, reference in REFERENCES.items():
-        found = compare(_by_participant(one, column), _by_participant(other, column))
+        found = compare(*(_by_person(rows, column, people) for rows in (one, other)))
         if found:
             return reference, found
     return "", {}
@@ -223,12 +230,14 @@ def _warning(one: list[dict], other: list[dict], reference: str) -> str:
     return "".join(said)
 
 
-def _by_participant(rows: Iterable[Mapping[str, str]], column: str) -> dict:
-    """Give a column by structure of each participant, the mean of their scans."""
+def _by_person(
+    rows: Iterable[Mapping[str, str]], column: str, people: Mapping[str, str]
+) -> dict[str, dict[int, float]]:
+    """Give a column by structure of each person, the mean of their scans."""
     values: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         if row[column] != "n/a":
-            person = values.setdefault(row["scan"].split("_")[0], {})
+            person = values.setdefault(person_of(row["scan"], people), {})
             person.setdefault(int(row["label"]), []).append(float(row[column]))
     return {
         person: {label: float(np.mean(found)) for label, found in by_label.items()}

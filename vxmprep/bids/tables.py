@@ -112,7 +112,7 @@ def overlap_rows(result: Result, cohort: CohortOverlap) -> list[dict[str, str]]:
         What was found of all scans in this atlas.
     """
     ours = {found.label: found for found in cohort.rows.get(result.scan, [])}
-    others = len(cohort.voters - {result.participant})
+    others = len(cohort.voters - {result.person})
     atlas = _with_atlas(result, cohort)
     rows = []
     for label in cohort.labels:

@@ -18,7 +18,7 @@ from vxmprep.bids.comparison import (
     compare_outputs,
 )
 from vxmprep.bids.derivatives import write_text
-from vxmprep.bids.participants import read_exclusions
+from vxmprep.bids.participants import read_exclusions, read_people
 from vxmprep.bids.results import Result, find_results
 from vxmprep.bids.tables import (
     LABELS,
@@ -36,6 +36,13 @@ from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
 from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge, judge_cohort
 
 PAGE = "group.html"
+
+PEOPLE = "group_people.tsv"
+
+PEOPLE_COLUMNS = {
+    "participant_id": "the participant",
+    "person": "who that is, by the column of this name in the dataset's participants.tsv",
+}
 
 THUMBNAILS = ("figure_full", "figure_mask")
 """Pictures of a scan by what they hold; the first that there is stands in the cohort's page."""
@@ -70,8 +77,8 @@ def group(settings: Settings, work: Path) -> None:
     Parameters
     ----------
     settings : Settings
-        Only the output folder, ``labels``, ``join_hemispheres``, ``exclude``, ``compare`` and
-        ``nprocs`` matter.
+        Only the two folders (that of the dataset may be gone), ``labels``, ``join_hemispheres``,
+        ``exclude``, ``compare`` and ``nprocs`` matter.
     work : Path
         Folder for what is needed meanwhile.
 
@@ -87,7 +94,8 @@ def group(settings: Settings, work: Path) -> None:
     output_dir = settings.output_dir
     if settings.compare is not None:
         check_output(settings.compare, joined=settings.join_hemispheres)
-    results = find_results(output_dir)
+    people = _people(settings)
+    results = find_results(output_dir, people)
     if not results:
         raise UsageError(
             f"{output_dir}: no records of scans in its folder logs; run the level participant "
@@ -111,7 +119,7 @@ def group(settings: Settings, work: Path) -> None:
     _write_labels(output_dir / LABELS, cohort)
     compared = None
     if settings.compare is not None:
-        compared = compare_outputs(cohort.overlap, settings.compare)
+        compared = compare_outputs(cohort.overlap, settings.compare, people)
         write_table(output_dir / COMPARISON, COMPARISON_COLUMNS, compared.rows)
         print(compared.words, flush=True)
     else:  # one of an earlier call is not of these tables
@@ -130,6 +138,21 @@ def group(settings: Settings, work: Path) -> None:
     print(summary(cohort))
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in reversed(VERDICTS))
     print(f"{len(verdicts)} scans: {counts}; see {output_dir / PAGE}", flush=True)
+
+
+def _people(settings: Settings) -> dict[str, str]:
+    """Read who has several participant labels, and keep it for when the dataset is gone."""
+    table, kept = settings.bids_dir / "participants.tsv", settings.output_dir / PEOPLE
+    if not table.is_file():
+        return read_people(kept)
+    people = read_people(table)
+    if people:
+        rows = [{"participant_id": f"sub-{who}", "person": one} for who, one in people.items()]
+        write_table(kept, PEOPLE_COLUMNS, rows)
+    else:
+        for path in (kept, kept.with_suffix(".json")):
+            path.unlink(missing_ok=True)
+    return people
 
 
 def judge_results(
@@ -272,7 +295,7 @@ def _compare(
     maps = [
         LabelMaps(
             result.scan,
-            result.participant,
+            result.person,
             result.files["labels_in_atlas_affine"],
             result.files["labels_in_atlas"],
             votes=result.status["status"] == "done" and judge(result.metrics).verdict != FAIL,

@@ -43,7 +43,7 @@ class LabelMaps:
     Attributes
     ----------
     name, participant : str
-        The scan, and who it is of.
+        The scan, and who it is of: the same for all scans of a person.
     affine, full : Path
         Label maps brought there by the affine alone and by the whole transform.
     votes : bool
