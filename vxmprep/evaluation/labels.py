@@ -20,7 +20,7 @@ PARCELS = {
     3: (range(1000, 2000), range(11100, 11200)),
     42: (range(2000, 3000), range(12100, 12200)),
 }
-"""Left and right cortex, and the ids of their parcels: of Desikan and Killiany, and of Destrieux."""
+"""Left and right cortex, and the ids of their parcels by Desikan and Killiany and by Destrieux."""
 
 SIDE = re.compile(r"^(?:Left|Right)-|^ctx-[lr]h-")
 
