@@ -88,6 +88,11 @@ class Alignment:
     flags: tuple[str, ...] = field(default=())
     starts: int = 1
 
+    @property
+    def poor(self) -> bool:
+        """Whether another start may do better."""
+        return self.similarity < LEAST_SIMILARITY or self.overlap < LEAST_OVERLAP
+
     def summary(self) -> dict:
         """Give the numbers for a JSON file."""
         return {
@@ -147,10 +152,10 @@ def align(
     for affine in search(_moved(fixed, to_middle), _moved(moving, np.linalg.inv(from_middle))):
         found = judge(from_middle @ affine @ to_middle, moving, fixed)
         starts += 1
+        if not found.poor:
+            return replace(found, starts=starts)
         if best is None or found.similarity > best.similarity:
             best = found
-        if best.similarity >= LEAST_SIMILARITY:
-            break
     return replace(best, starts=starts)
 
 
