@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -11,7 +12,13 @@ from vxmprep.evaluation.labels import VXM30, name_of, parcels_alone, without_par
 from vxmprep.evaluation.overlap import Overlap, mean_dice, overlaps
 from vxmprep.evaluation.quality import judge
 from vxmprep.evaluation.similarity import local_correlation, mutual_information
-from vxmprep.evaluation.surface import SurfaceDistance, present, surface_distances
+from vxmprep.evaluation.surface import (
+    SurfaceDistance,
+    box_of,
+    present,
+    surface_distances,
+    union,
+)
 
 COLUMNS = (
     "label",
@@ -55,6 +62,8 @@ def dice_table(
         Rows with the columns of `COLUMNS`, and mean Dice over the paper's structures. What either
         side lacks is ``n/a`` and counted.
     """
+    window = reduce(union, map(box_of, (fixed, affine, full)))
+    fixed, affine, full = (labels[window] for labels in (fixed, affine, full))
     structures, regions = (
         tuple(pick(labels) for labels in (fixed, affine, full))
         for pick in (without_parcels, parcels_alone)

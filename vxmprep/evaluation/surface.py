@@ -104,7 +104,7 @@ def boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     """Give the box of each structure of a label map by its label."""
     from scipy.ndimage import find_objects
 
-    brain = _box(labels)
+    brain = box_of(labels)
     labels = labels[brain]
     values = present(labels)
     if not len(values):
@@ -122,6 +122,16 @@ def boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     }
 
 
+def box_of(labels: np.ndarray) -> tuple[slice, ...]:
+    """Give the box outside of which a map is 0."""
+    box = []
+    for axis in range(labels.ndim):
+        others = tuple(other for other in range(labels.ndim) if other != axis)
+        inside = np.flatnonzero(labels.any(axis=others))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
+    return tuple(box)
+
+
 def present(labels: np.ndarray) -> np.ndarray:
     """Give the labels above 0 that a map holds, ascending."""
     if not labels.size or labels.max() <= 0:
@@ -136,16 +146,6 @@ def union(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ...]
     return tuple(
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     )
-
-
-def _box(labels: np.ndarray) -> tuple[slice, ...]:
-    """Give the box outside of which a map is 0."""
-    box = []
-    for axis in range(labels.ndim):
-        others = tuple(other for other in range(labels.ndim) if other != axis)
-        inside = np.flatnonzero(labels.any(axis=others))
-        box.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0))
-    return tuple(box)
 
 
 def _to_nearest(own: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
