@@ -89,8 +89,8 @@ def test_without_refinement_the_field_is_the_networks(pair, tmp_path):
     assert found.forward[middle] == pytest.approx((0.4, 0, 0), abs=0.02)
 
 
-@pytest.mark.parametrize(("shift", "restarted"), [(0.0, False), (9.0, True)])
-def test_a_network_that_misleads_the_refinement_is_put_aside(shift, restarted, pair, tmp_path):
+@pytest.mark.parametrize(("shift", "misled"), [(0.0, False), (9.0, True)])
+def test_a_network_that_misleads_the_refinement_is_put_aside(shift, misled, pair, tmp_path):
     """The two images lie up to 4 voxels apart, a field 9 voxels off leads to no good."""
     network = VxmNet((4, 4), (4, 4))
     with torch.no_grad():
@@ -98,14 +98,24 @@ def test_a_network_that_misleads_the_refinement_is_put_aside(shift, restarted, p
         network.flow.bias.fill_(shift)
     save_checkpoint(Model(network), tmp_path / "network.pt")
     found = register(*pair, model=tmp_path / "network.pt", iterations=8, device="cpu")
-    assert found.restarted == found.summary()["StartedFromZeroAgain"] == restarted
-    if restarted:
-        alone = register(*pair, iterations=110, device="cpu")
-        np.testing.assert_array_equal(found.forward, alone.forward)
-        assert found.iterations == alone.iterations
+    if misled:
+        assert found.second_try["Kept"]
+        assert found.iterations == (80, 80, 40, 20)
     else:
+        assert found.second_try == {}
         assert found.iterations == (0, 0, 0, 8)
     assert found.similarity[-1] > LEAST_SIMILARITY
+
+
+def test_a_poor_result_is_tried_once_more_from_zero_with_twice_the_iterations(pair):
+    """Six voxels more are too much for six iterations; no level of the second try ends early."""
+    moving, fixed, mask = pair
+    away = nb.Nifti1Image(np.roll(np.asarray(moving.dataobj), 6, axis=1), moving.affine)
+    found = register(away, fixed, mask, iterations=6, device="cpu")
+    again = found.summary()["SecondTry"]
+    assert again["Iterations"] == list(found.iterations) == [6, 6, 4, 0]
+    assert again["Kept"]
+    assert again["LocalCorrelation"] == round(found.similarity[-1], 4)
 
 
 def test_a_network_of_the_original_code_answers_in_its_own_axes(pair, tmp_path):

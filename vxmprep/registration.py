@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     import torch
 
     from vxmprep.morph.compute import Compute
+    from vxmprep.morph.refine import Tuning
 
 STEPS_PER_MM, FINE_STEPS_PER_MM = 256, 64
 """A field of 2 mm, and one of 1 mm, is rounded to this fraction of a millimetre: smaller files."""
 
 LEAST_SIMILARITY = 0.6
-"""Mean squared local correlation after the refinement below which a network has misled it.
+"""Mean squared local correlation after the refinement below which it is tried once more.
 
 Sound scans reach 0.8 and more.
 """
+
+NEVER = -1.0
+"""A tolerance at which no level stops early."""
 
 MARGIN_MM = 26
 """How far beyond the network's grid the field runs out; brains are displaced by up to 10 mm."""
@@ -53,8 +57,10 @@ class Registration:
         and with one of 1 mm.
     repaired : int
         Voxels of 1 mm at which the field was smoothed so that it does not fold.
-    restarted : bool
-        Whether the refinement of a network's field ended so poor that it was run from zero.
+    second_try : dict
+        Where the refinement ended poor: ``Iterations`` and ``LocalCorrelation`` (the last one) of
+        the second try, from zero and more thorough, and whether it is better and ``Kept``; else
+        empty.
     device, precision : str
         Where it was computed; the precision of the network's convolutions.
     """
@@ -67,7 +73,7 @@ class Registration:
     similarity: tuple[float, ...]
     iterations: tuple[int, ...]
     repaired: int
-    restarted: bool
+    second_try: dict
     device: str
     precision: str
 
@@ -79,7 +85,7 @@ class Registration:
             "InverseResidualP99mm": round(self.residual_p99, 4),
             "InverseResidualMaxmm": round(self.residual_max, 4),
             "RepairedVoxels": self.repaired,
-            "StartedFromZeroAgain": self.restarted,
+            **({"SecondTry": self.second_try} if self.second_try else {}),
             "Device": self.device,
             "Precision": self.precision,
         }
@@ -133,9 +139,9 @@ def register(
         Checkpoint of a VoxelMorph network; without one the refinement starts from zero.
     iterations : int
         Most iterations of the refinement; 0 leaves the network's field alone. See
-        `vxmprep.morph.refine.schedule`. Where a network's field does not lead to a sound result,
-        the refinement is run once more, from zero and with all its usual iterations, and the
-        better one is kept.
+        `vxmprep.morph.refine.schedule`. Where the result is not sound, the refinement is run once
+        more, from zero and with twice the iterations (after a network: twice the usual ones
+        without), none of which is left out, and the better one is kept.
     atlas_to_scan : (4, 4) array, optional
         The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
@@ -180,6 +186,8 @@ def _register(
 ) -> Registration:
     import torch
 
+    from vxmprep.morph.refine import Tuning, schedule
+
     where = torch.device(compute.device)
     scan, atlas = (_tensor(image, where) / 255 for image in (moving, fixed))
     brain = _tensor(mask, where) > 0
@@ -191,13 +199,20 @@ def _register(
     to_grid = Grid.of(fixed).affine[:3, :3]
     matrix = np.eye(3) if atlas_to_scan is None else atlas_to_scan[:3, :3]
     linear = torch.from_numpy(np.linalg.inv(to_grid) @ matrix @ to_grid)
-    refined = _refine(scan, atlas, brain, start, iterations, linear)
-    restarted = False
-    if start is not None and refined.poor:
-        usual = max(iterations, default_iterations(network=False))
-        again = _refine(scan, atlas, brain, None, usual, linear)
-        restarted = again.similarity[-1] > refined.similarity[-1]
-        refined = again if restarted else refined
+    counts = schedule(iterations, started=start is not None)
+    refined, second_try = _refine(scan, atlas, brain, start, counts, linear), {}
+    if refined.poor:
+        usual = default_iterations(network=False) if start is not None else 0
+        coarse, fine = schedule(max(iterations, usual))
+        counts = tuple(2 * count for count in coarse), 2 * fine
+        again = _refine(scan, atlas, brain, None, counts, linear, Tuning(tolerance=NEVER))
+        kept = again.similarity[-1] > refined.similarity[-1]
+        second_try = {
+            "Iterations": list(again.iterations),
+            "LocalCorrelation": round(again.similarity[-1], 4),
+            "Kept": kept,
+        }
+        refined = again if kept else refined
     make_maps = _fine_maps if refined.iterations[-1] else _coarse_maps
     maps = make_maps(refined.field, brain, Grid.of(fixed), linear)
     left = maps.residual.cpu().numpy()
@@ -210,7 +225,7 @@ def _register(
         refined.similarity,
         refined.iterations,
         refined.repaired,
-        restarted,
+        second_try,
         compute.device,
         compute.precision,
     )
@@ -235,15 +250,18 @@ def _refine(
     atlas: torch.Tensor,
     brain: torch.Tensor,
     start: torch.Tensor | None,
-    iterations: int,
+    counts: tuple[tuple[int, ...], int],
     linear: torch.Tensor,
+    tuning: Tuning | None = None,
 ) -> _Refined:
-    """Refine a network's field, or none, by so many iterations."""
+    """Refine a network's field, or none, by so many iterations, see `schedule`."""
     from vxmprep.morph.fine import refine_finely
-    from vxmprep.morph.refine import refine, schedule
+    from vxmprep.morph.refine import refine
 
-    coarse, fine = schedule(iterations, started=start is not None)
-    field, what = refine(scan, atlas, brain, start=start, iterations=coarse, linear=linear)
+    coarse, fine = counts
+    field, what = refine(
+        scan, atlas, brain, start=start, iterations=coarse, linear=linear, tuning=tuning
+    )
     similarity, repaired = (), 0
     if fine:
         field, similarity, repaired = refine_finely(

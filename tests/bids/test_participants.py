@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vxmprep.bids.index import DatasetError
-from vxmprep.bids.participants import read_exclusions, read_licence, read_sites
+from vxmprep.bids.participants import read_exclusions, read_licence, read_people, read_sites
 
 SCANS = ["sub-01_ses-1", "sub-01_ses-2_run-1", "sub-010"]
 
@@ -15,6 +15,14 @@ def test_sites_are_read_from_the_participants(tmp_path, column):
     lines = [f"participant_id\tage\t{column}", "sub-01\t30\tA", "02\t31\tn/a", "sub-03\t32\tB"]
     (tmp_path / "participants.tsv").write_text("\n".join(lines) + "\n")
     assert read_sites(tmp_path) == {"01": "A", "03": "B"}
+
+
+@pytest.mark.parametrize("column", ["person", "Person_ID"])
+def test_a_person_may_have_several_participant_labels(tmp_path, column):
+    table = tmp_path / "participants.tsv"
+    table.write_text(f"participant_id\t{column}\nsub-01\tA\nsub-02\tA\nsub-03\tn/a\n")
+    assert read_people(table) == {"01": "A", "02": "A"}
+    assert read_people(tmp_path / "none.tsv") == {}
 
 
 @pytest.mark.parametrize("text", [None, "", "participant_id\tage\nsub-01\t3\n", "\n\n", "\t\n1\n"])

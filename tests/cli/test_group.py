@@ -129,6 +129,15 @@ def test_what_failed_stands_first_with_its_reason(out):
     assert first["dice"] == "n/a"
 
 
+def test_of_what_failed_the_worst_stands_first(out):
+    add_scan(out, "sub-11", 11, Flags=["affine: odd"])
+    add_scan(out, "sub-12", 12, Flags=["affine: odd", "mask: odd"])
+    group(out)
+    rows = read(out / "group_registration.tsv")
+    assert [row["scan"] for row in rows[:3]] == ["sub-10", "sub-12", "sub-11"]
+    assert rows[3]["quality"] == "pass"
+
+
 def test_the_table_of_structures_names_both_references(out):
     group(out)
     rows = read(out / "group_overlap.tsv")
@@ -166,6 +175,18 @@ def test_a_wrong_scan_is_told_with_the_right_reason(out):
     assert turned in rows["sub-11"]["why"]
     assert rows["sub-12"]["quality"] == "fail"
     assert "Dice with the cohort's consensus" in rows["sub-12"]["why"]
+
+
+def test_the_verdicts_are_there_for_the_pages_of_the_participants(out):
+    add_scan(out, "sub-12", 12, off=4)
+    group(out)
+    text = (out / "assets" / "cohort.js").read_text(encoding="utf-8")
+    found = json.loads(text.removeprefix("window.vxmprepCohort = ").removesuffix(";\n"))
+    assert len(found) == 11, "the scan that failed has no result to judge"
+    row = next(r for r in read(out / "group_registration.tsv") if r["scan"] == "sub-12")
+    (said,) = (one for key, one in found.items() if key.startswith(f"sub-12 {SPACE} "))
+    assert said["verdict"] == "fail"
+    assert "; ".join(said["reasons"]) == row["why"]
 
 
 def test_files_that_are_gone_are_told_and_the_others_judged(out):
@@ -331,6 +352,35 @@ def test_a_folder_without_records_is_refused(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
 
 
+def test_a_person_under_two_labels_never_votes_on_themselves(out, tmp_path, capsys):
+    """Scans 1 and 2 are of one person: each is compared with the majority of the other seven."""
+    bids = tmp_path / "elsewhere" / "gone"
+    bids.mkdir()
+    table = "participant_id\tperson\nsub-01\tA\nsub-02\tA\nsub-03\tn/a\n"
+    (bids / "participants.tsv").write_text(table)
+    assert group(out) == 0
+    others = [labels_of(i) for i in range(3, 10)]
+    majority = sum((labels == 17).astype(int) for labels in others) > 3
+    for number in (1, 2):
+        own = labels_of(number) == 17
+        expected = 2 * (majority & own).sum() / (majority.sum() + own.sum())
+        rows = [r for r in read(out / "group_overlap.tsv") if r["scan"] == f"sub-0{number}"]
+        row = next(r for r in rows if r["label"] == "17")
+        assert row["reference"] == "leave-one-out consensus of 7 others"
+        assert float(row["dice"]) == pytest.approx(expected, abs=1e-4)
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    first = (out / "group_overlap.tsv").read_text()
+    shutil.rmtree(bids)
+    assert group(out, "--compare", str(other)) == 0
+    assert (out / "group_overlap.tsv").read_text() == first, "it is kept for a moved output"
+    assert read(out / "group_comparison.tsv")[0]["participants"] == "8"
+    bids.mkdir()
+    (bids / "participants.tsv").write_text("participant_id\nsub-01\nsub-02\n")
+    assert group(out) == 0
+    assert not (out / "group_people.tsv").exists()
+    assert "consensus of 8 others" in (out / "group_overlap.tsv").read_text()
+
+
 def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys):
     other = tmp_path / "other"
     for i in range(1, 10):
@@ -359,10 +409,35 @@ def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys
         away = np.array([people[0][name] - people[1][name] for name in people[0]])
         assert float(rows[label]["difference"]) == pytest.approx(away.mean(), abs=1e-4)
         assert float(rows[label]["low"]) < away.mean() < float(rows[label]["high"])
+    assert rows["0"]["p_holm"] == "n/a", "one question, and nothing to correct for"
+    assert float(rows["0"]["p"]) > 0
+    assert float(rows["17"]["p_holm"]) >= float(rows["17"]["p"])
     said = capsys.readouterr().out
     assert "mean Dice with leave-one-out consensus" in said
     assert "Beware" not in said
     assert "Compared with" in (out / "group.html").read_text(encoding="utf-8")
+
+
+def test_consensuses_of_other_people_are_not_compared_without_a_word(out, tmp_path, capsys):
+    other = tmp_path / "other"
+    for i in range(1, 6):
+        add_scan(other, f"sub-{i:02}", 100 + i)
+    assert group(other) == 0
+    capsys.readouterr()
+    assert group(out, "--compare", str(other)) == 0
+    said = (
+        "Beware: the references are not the same, that of sub-01 for example is leave-one-out "
+        "consensus of 8 others in this output and leave-one-out consensus of 4 others in the other"
+    )
+    assert said in capsys.readouterr().out
+
+
+def test_a_comparison_that_is_not_of_these_tables_does_not_stay(out, tmp_path):
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    assert group(other) == group(out, "--compare", str(other)) == 0
+    assert (out / "group_comparison.tsv").exists()
+    assert group(out) == 0
+    assert not list(out.glob("group_comparison.*"))
 
 
 def test_an_output_that_cannot_be_compared_is_refused(out, tmp_path, capsys):

@@ -178,6 +178,17 @@ def test_common_structures_have_a_hundred_voxels_in_every_scan(tmp_path):
     assert found.labels == (17,)
 
 
+def test_a_scan_that_failed_does_not_say_what_is_common(tmp_path):
+    maps = {f"sub-{i}": brain(i) for i in range(5)}
+    maps["sub-1"] = np.where(maps["sub-1"] == 53, 0, maps["sub-1"])  # half a brain
+    scans = written(tmp_path, maps)
+    half = [replace(scan, votes=scan.name != "sub-1") for scan in scans]
+    found = cohort_overlap(half, tmp_path / "w", labels="common")
+    assert found.labels == (17, 53, 1002)
+    none = [replace(scan, votes=False) for scan in scans]
+    assert cohort_overlap(none, tmp_path / "v", labels="common").labels == (17, 1002)
+
+
 def test_ids_are_those_asked_for(tmp_path):
     maps = {f"sub-{i}": brain(i) for i in range(4)}
     found = cohort_overlap(written(tmp_path, maps), tmp_path / "w", labels=(53, 999, 17))

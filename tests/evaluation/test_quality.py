@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from vxmprep.evaluation.quality import FAIL, PASS, WARN, Quality, judge, judge_cohort, robust_z
+from vxmprep.evaluation.quality import (
+    FAIL,
+    PASS,
+    WARN,
+    Quality,
+    judge,
+    judge_cohort,
+    robust_z,
+    tries,
+)
 
 SOUND = {
     "Flags": [],
@@ -46,6 +55,19 @@ def test_what_is_doubtful_is_said_in_words(section, values, verdict, words):
     found = judge(changed(section, **values))
     assert found.verdict == verdict
     assert words in found.words
+
+
+def test_what_was_tried_again_is_said_in_words():
+    assert tries(SOUND) == ()
+    again = {"Iterations": [80, 80, 40, 20], "LocalCorrelation": 0.42, "Kept": False}
+    found = tries({**changed("Affine", Starts=24), "Deformable": {"SecondTry": again}})
+    assert found == (
+        "the affine is the best of 24 starts",
+        "the refinement was run again from zero with 220 iterations: local correlation 0.42, "
+        "no better, and not kept",
+    )
+    (helped,) = tries({"Deformable": {"SecondTry": {**again, "Kept": True}}})
+    assert helped.endswith("better, and kept")
 
 
 def test_flags_of_mask_and_affine_fail_and_others_warn():

@@ -48,6 +48,27 @@ def test_parcels_count_as_cortex(rows):
     assert float(rows["3"]["dice"]) == 1
 
 
+def test_parcels_that_the_atlas_has_too_are_compared_one_by_one_beside_the_cortex():
+    fixed = np.array([[[1024, 1024, 1030, 2024, 17]]])
+    full = np.array([[[1024, 1030, 1030, 2024, 17]]])
+    rows, summary = dice_table(fixed, fixed, full, reference="atlas")
+    dice = {row["label"]: row["dice"] for row in rows}
+    assert dice == {
+        3: "1.0000", 17: "1.0000", 42: "1.0000", 1024: "0.6667", 1030: "0.6667", 2024: "1.0000",
+    }  # fmt: skip
+    assert {row["label"]: row["dice_affine"] for row in rows}[1024] == "1.0000"
+    assert summary["Structures"] == 3, "means are over the paper's structures as ever"
+
+
+def test_parcels_of_another_parcellation_count_as_cortex_alone():
+    fixed = np.array([[[1024, 1024, 2030, 17]]])
+    full = np.array([[[11102, 11175, 12101, 17]]])
+    rows, _ = dice_table(fixed, full, full, reference="atlas")
+    assert {row["label"]: row["dice"] for row in rows} == {
+        3: "1.0000", 17: "1.0000", 42: "1.0000",
+    }  # fmt: skip
+
+
 def test_a_structure_absent_from_a_side_is_not_0_but_not_available(rows):
     assert (rows["10"]["dice_affine"], rows["10"]["dice"]) == ("n/a", "n/a")
     assert (rows["10"]["voxels_fixed"], rows["10"]["voxels_moving"]) == ("0", "0")

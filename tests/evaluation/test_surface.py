@@ -106,6 +106,10 @@ def test_boxes_hold_their_structures_and_nothing_of_large_ids_is_lost():
     assert present(np.zeros((2, 2, 2), int)).tolist() == []
 
 
+def test_a_box_of_an_empty_map_is_none():
+    assert boxes(np.zeros((4, 5, 6), int)) == {}
+
+
 def test_maps_on_different_grids_are_refused():
     with pytest.raises(ValueError, match="grids differ"):
         surface_distances(np.zeros((2, 2, 2), int), np.zeros((2, 2, 3), int), (1, 1, 1))

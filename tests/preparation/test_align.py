@@ -140,6 +140,15 @@ def test_what_is_no_brain_is_flagged_by_its_similarity(small_brain, mask):
     assert any("local correlation" in flag for flag in found.flags)
 
 
+def test_a_poor_affine_is_tried_again_from_other_starts_which_are_counted(small_brain, mask):
+    turned, right, never = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4), np.eye(4)
+    found = align(
+        small_brain, mask, small_brain, mask, search=lambda *_: iter([turned, right, never])
+    )
+    np.testing.assert_allclose(found.atlas_to_scan, np.eye(4), atol=1e-6)
+    assert found.starts == found.summary()["Starts"] == 2
+
+
 def test_without_a_search_the_identity_is_judged(small_brain, mask):
     found = align(small_brain, mask, small_brain, mask, search=None)
     np.testing.assert_array_equal(found.atlas_to_scan, np.eye(4))

@@ -21,7 +21,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 SPACE = "tiny"
 METRICS = {
     "Flags": ["the affine is <doubtful> & \"odd\""],
-    "Affine": {"Similarity": 0.5, "Scales": [1.0, 0.9, 1.1], "RotationDegrees": 4.0},
+    "Affine": {"Similarity": 0.5, "Scales": [1.0, 0.9, 1.1], "RotationDegrees": 4.0, "Starts": 3},
     "Deformable": {"LocalCorrelation": [0.61, 0.82], "InverseResidualP99mm": 0.31,
                    "InverseResidualMaxmm": 1.5},
     "Similarity": {"LocalCorrelation": 0.843, "MutualInformation": 0.9},

@@ -1,6 +1,9 @@
 """The page of a participant in a real browser, opened from its file."""
 
-from vxmprep.reports.page import write_page
+from vxmprep.evaluation.quality import FAIL, WARN, Quality
+from vxmprep.reports.page import write_page, write_verdicts
+
+SPACE = "tiny"
 
 
 def test_a_page_flickers_shows_contours_and_the_viewer_goes_from_before_to_after(tab, output):
@@ -45,3 +48,43 @@ def test_a_page_flickers_shows_contours_and_the_viewer_goes_from_before_to_after
 
     assert tab.wrong == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in tab.asked)
+
+
+def test_a_page_tells_what_the_cohort_says_of_its_result_but_not_of_an_earlier_one(tab, output):
+    """The page is older than the verdict, and the output folder may have been moved."""
+    page = write_page(output, "01")
+    (metrics,) = output.glob("sub-01/**/*_metrics")
+    (output / "group.html").write_text("<p>all</p>", encoding="utf-8")
+    quality = Quality.of([(WARN, "odd"), (FAIL, 'Dice is <0.1> & "low"')])
+    write_verdicts(output, [("sub-01_ses-a", SPACE, metrics, quality)])
+    moved = output.rename(output.with_name("moved"))
+    page, metrics = moved / page.name, moved / metrics.relative_to(output)
+
+    def shown() -> tuple[str, str]:
+        tab.goto(page.as_uri())
+        box = tab.locator("[data-result]")
+        return box.get_attribute("class"), box.inner_text()
+
+    style, words = shown()
+    assert style == "note fail"
+    assert "Quality: fail." in words
+    assert words.index("Dice is <0.1>") < words.index("odd") < words.index("within its cohort")
+    assert "folding in 7 voxels" not in words
+    assert tab.locator("nav a:has-text('cohort')").get_attribute("href") == "group.html"
+    tab.click("[data-result] a")
+    assert tab.url == f"{(moved / 'group.html').as_uri()}#sub-01_ses-a"
+
+    metrics.write_text(metrics.read_text() + " ")
+    write_page(moved, "01")
+    style, words = shown()
+    assert style == "note warn"
+    assert "folding in 7 voxels" in words
+    assert "by this scan alone" in words
+    assert tab.wrong == []
+
+
+def test_a_page_without_a_cohort_does_not_lead_to_it(tab, output):
+    tab.goto(write_page(output, "01").as_uri())
+    assert not tab.is_visible("nav a:has-text('cohort')")
+    assert "by this scan alone" in tab.inner_text("[data-result]")
+    assert tab.wrong == []

@@ -10,6 +10,7 @@ from vxmprep.reports.contents import FIGURES
 from vxmprep.reports.figures import (
     Window,
     displacements,
+    draw_brain,
     draw_contours,
     draw_jacobian,
     draw_mask,
@@ -152,6 +153,16 @@ def test_a_scan_that_lies_on_the_atlas_by_its_affine_looks_like_it(tmp_path, wri
     assert np.abs(atlas - full).mean() < 2
     assert np.abs(atlas - affine).mean() < 2
     assert atlas.std() > 20
+
+
+def test_a_noisy_scan_has_a_picture_below_the_limit_too(tmp_path, small_brain):
+    noise = np.random.default_rng(0).uniform(0, 100, [4 * n for n in small_brain.shape])
+    spacing = np.diag([0.25, 0.25, 0.25, 1.0])
+    scan = nb.Nifti1Image(noise.astype(np.float32), small_brain.affine @ spacing)
+    mosaic = Mosaic.of(nb.Nifti1Image(np.ones(scan.shape, np.uint8), scan.affine))
+    path = draw_brain(tmp_path / "noise.webp", mosaic, scan, Window(0, 100))
+    assert 100_000 < path.stat().st_size < 300_000
+    assert pixels(path).std() > 10
 
 
 def test_a_picture_that_cannot_be_drawn_costs_none_of_the_others(drawn):

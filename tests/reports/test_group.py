@@ -36,6 +36,7 @@ def page(scans: int = 6, **more) -> str:
     rows = [scan_row(name, **values) for name, values in numbers.items()]
     rows += [
         scan_row("sub-90", quality="fail", why="affine: turned by 178 degrees <b>&"),
+        scan_row("sub-05b", quality="fail", why="affine: odd"),
         scan_row("sub-91", quality="warn", why="folded voxels (%) is 0.3", dice="0.7",
                  dice_affine="0.65"),
     ]  # fmt: skip
@@ -119,7 +120,8 @@ def rows_of(tab) -> list[str]:
 
 
 def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
-    row = {"name": "Amygdala", "p_holm": 0.00001, "effect": 0.5, "other": 0.7, "dice": 0.8,
+    row = {"name": "Amygdala", "p": 0.00001, "corrected": True,
+           "effect": 0.5, "other": 0.7, "dice": 0.8,
            "difference": 0.1, "low": 0.05, "high": 0.15, "participants": 9}  # fmt: skip
     compared = {"other": "before", "words": "better", "rows": [row]}
     (tmp_path / "sub-01" / "figures").mkdir(parents=True)
@@ -127,7 +129,9 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     (tmp_path / "group.html").write_text(page(compare=compared), encoding="utf-8")
     tab.goto((tmp_path / "group.html").as_uri())
 
-    assert rows_of(tab)[:3] == ["sub-90", "sub-91", "sub-01"]  # failures first
+    # The failures first, as the table has them: the worst of them first.
+    assert rows_of(tab)[:4] == ["sub-90", "sub-05b", "sub-91", "sub-01"]
+    assert "sub-05b" in tab.locator("#look li").nth(1).inner_text()
     first = tab.locator("#look li").first.inner_text()
     assert first == "fail sub-90: affine: turned by 178 degrees <b>&"
     assert tab.locator("#boxes .box").count() == 4
@@ -153,14 +157,17 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     assert tab.inner_text("#boxes") == "No scan shown has a segmentation in atlas space."
     tab.fill("#search", "")
     tab.click("[data-verdict=pass]")
-    assert set(rows_of(tab)) == {"sub-90", "sub-91"}
-    assert "2 of 8 scans shown" in tab.inner_text("#shown")
+    assert set(rows_of(tab)) == {"sub-90", "sub-05b", "sub-91"}
+    assert "3 of 9 scans shown" in tab.inner_text("#shown")
     tab.click("[data-verdict=pass]")
 
-    tab.locator("#beforeafter circle[data-scan=sub-03]").click(force=True)
+    tab.dispatch_event("#beforeafter circle[data-scan=sub-03]", "click")
     assert tab.get_attribute("tr.marked", "data-scan") == "sub-03"
     tab.dispatch_event("#beforeafter circle[data-scan=sub-91]", "mousemove")
     assert tab.inner_text("#tip").startswith("sub-91: 0.650 to 0.700")
+
+    tab.goto(f"{tab.url}#sub-02")  # a participant's page leads to its row
+    assert tab.get_attribute("tr.marked", "data-scan") == "sub-02"
 
     box = "(box => [box.scrollWidth, box.clientWidth])(document.querySelector('.scroll'))"
     full, seen = tab.evaluate(box)

@@ -49,7 +49,8 @@ def page(output) -> _Page:
         "sub-01_ses-a", "sub-01_ses-b",  # both scans
         "0.765", "0.654 by the affine alone; 3 structures, with those of the atlas", "7",
         "0.843 with the atlas", "from 0.610 to 0.820", "0.44 mm",  # those of the group's tables
-        "Quality: warn.", "folding in 7 voxels", 'the affine is <doubtful> & "odd"',
+        "Quality: warn.", "folding in 7 voxels",
+        "Tried again: the affine is the best of 3 starts.", 'the affine is <doubtful> & "odd"',
         "Jacobian determinant on the atlas: could not be drawn",
         "Failed at step align.", "the <scan> is empty", "ValueError: the <scan> is empty",
         "Left-Thalamus-Proper", "atlas (tiny)",

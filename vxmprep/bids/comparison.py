@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vxmprep.bids.results import NOBODY, person_of
 from vxmprep.bids.tables import OVERLAP, OVERLAP_COLUMNS
 from vxmprep.config import UsageError
 from vxmprep.evaluation.compare import Difference, compare, holm
@@ -30,7 +31,8 @@ COMPARISON_COLUMNS = {
     "high": "upper end",
     "effect_size": "matched-pairs rank-biserial correlation, -1 to 1",
     "p": "Wilcoxon's signed-rank test, two-sided",
-    "p_holm": "corrected for the number of structures by Holm's method",
+    "p_holm": "corrected for the number of structures by Holm's method; n/a for their mean, which "
+    "is a question of its own",
 }
 
 REFERENCES = {"dice": "leave-one-out consensus", "atlas_dice": "the atlas's labels"}
@@ -59,15 +61,17 @@ class Compared:
 
     def shown(self) -> dict:
         """Give what the page of a cohort shows."""
-        names = {"p_holm": "p_holm", "effect": "effect_size", "other": "other_dice"}
+        names = {"effect": "effect_size", "other": "other_dice"}
         keys = ("dice", "difference", "low", "high", "participants")
         rows = [
             {
                 "name": row["name"],
                 **{
-                    name: None if row[column] == "n/a" else float(row[column])
+                    name: _number(row[column])
                     for name, column in {**names, **{key: key for key in keys}}.items()
                 },
+                "p": _number(row["p" if row["label"] == "0" else "p_holm"]),
+                "corrected": row["label"] != "0",
             }
             for row in self.rows
         ]
@@ -101,10 +105,12 @@ def check_output(folder: Path, *, joined: bool) -> None:
             )
 
 
-def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compared:
+def compare_outputs(
+    ours: Iterable[Mapping[str, str]], other_dir: Path, people: Mapping[str, str] = NOBODY
+) -> Compared:
     """Compare an output with another, structure by structure, paired over participants.
 
-    Several scans of a participant count as their mean.
+    Several scans of a person count as their mean.
 
     Parameters
     ----------
@@ -112,6 +118,8 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
         Rows of this output's table of structures.
     other_dir : path
         The other output.
+    people : mapping
+        People with several participant labels, see `vxmprep.bids.participants.read_people`.
 
     Raises
     ------
@@ -123,17 +131,19 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
     lines = []
     for space in sorted({row["space"] for row in ours} & {row["space"] for row in theirs}):
         one, other = ([row for row in all_ if row["space"] == space] for all_ in (ours, theirs))
-        reference, found = _differences(one, other)
+        reference, found = _differences(one, other, people)
         if found:
             corrected = _corrected(found)
             names = {int(row["label"]): row["name"] for row in one}
             names[0] = "mean of the structures"
             rows += [
-                _row(space, label, names[label], reference, difference, corrected[label])
+                _row(space, label, names[label], reference, difference, corrected.get(label))
                 for label, difference in found.items()
             ]
             words = _words(found, corrected, other_dir.name)
-            lines.append(f"{space}: mean Dice with {reference} {words}{_warning(one, other)}")
+            lines.append(
+                f"{space}: mean Dice with {reference} {words}{_warning(one, other, reference)}"
+            )
     if not rows:
         raise UsageError(
             f"--compare {other_dir}: no participant has a segmentation in the same atlas in both "
@@ -142,10 +152,12 @@ def compare_outputs(ours: Iterable[Mapping[str, str]], other_dir: Path) -> Compa
     return Compared(other_dir.name, rows, " ".join(lines))
 
 
-def _differences(one: list[dict], other: list[dict]) -> tuple[str, dict[int, Difference]]:
+def _differences(
+    one: list[dict], other: list[dict], people: Mapping[str, str]
+) -> tuple[str, dict[int, Difference]]:
     """Compare with the better reference that both have."""
     for column, reference in REFERENCES.items():
-        found = compare(_by_participant(one, column), _by_participant(other, column))
+        found = compare(*(_by_person(rows, column, people) for rows in (one, other)))
         if found:
             return reference, found
     return "", {}
@@ -154,8 +166,7 @@ def _differences(one: list[dict], other: list[dict]) -> tuple[str, dict[int, Dif
 def _corrected(found: Mapping[int, Difference]) -> dict[int, float]:
     """Correct the p-values of the structures; the mean of all is a question of its own."""
     labels = [label for label in found if label]
-    corrected = holm([found[label].p for label in labels])
-    return {0: found[0].p, **dict(zip(labels, corrected, strict=True))}
+    return dict(zip(labels, holm([found[label].p for label in labels]), strict=True))
 
 
 def _row(
@@ -164,7 +175,7 @@ def _row(
     name: str,
     reference: str,
     difference: Difference,
-    corrected: float,
+    corrected: float | None,
 ) -> dict[str, str]:
     return {
         "space": space,
@@ -179,14 +190,14 @@ def _row(
         "high": _text(difference.high),
         "effect_size": _text(difference.effect),
         "p": _text(difference.p),
-        "p_holm": _text(corrected),
+        "p_holm": "n/a" if corrected is None else _text(corrected),
     }
 
 
 def _words(found: Mapping[int, Difference], corrected: Mapping[int, float], name: str) -> str:
     """Say in a sentence what was found."""
     overall = found[0]
-    sure = [found[label].difference for label in found if label and corrected[label] < SURE]
+    sure = [found[label].difference for label, p in corrected.items() if p < SURE]
     better = sum(difference > 0 for difference in sure)
     return (
         f"{overall.first:.3f}, in {name} {overall.second:.3f} (difference "
@@ -196,31 +207,37 @@ def _words(found: Mapping[int, Difference], corrected: Mapping[int, float], name
     )
 
 
-def _warning(one: list[dict], other: list[dict]) -> str:
-    """Say where the two are not of the same labels: such Dice cannot be compared."""
-    sources = [
-        {row["scan"]: row["segmentation"] for row in rows if row["segmentation"] != "n/a"}
-        for rows in (one, other)
-    ]
-    differing = [
-        scan
-        for scan in sorted(sources[0].keys() & sources[1].keys())
-        if sources[0][scan] != sources[1][scan]
-    ]
-    if not differing:
-        return ""
-    return (
-        f". Beware: the segmentations are not the same, those of {differing[0]} for example are "
-        f"{sources[0][differing[0]]} and {sources[1][differing[0]]}"
-    )
+def _warning(one: list[dict], other: list[dict], reference: str) -> str:
+    """Say where the two are not of the same labels, or not with alike consensuses."""
+    columns = {"segmentation": "segmentations"}
+    if reference == REFERENCES["dice"]:
+        columns["reference"] = "references"
+    said = []
+    for column, what in columns.items():
+        here, there = (
+            {row["scan"]: row[column] for row in rows if row[column] != "n/a"}
+            for rows in (one, other)
+        )
+        differing = [
+            scan for scan in sorted(here.keys() & there.keys()) if here[scan] != there[scan]
+        ]
+        if differing:
+            scan = differing[0]
+            said.append(
+                f". Beware: the {what} are not the same, that of {scan} for example is "
+                f"{here[scan]} in this output and {there[scan]} in the other"
+            )
+    return "".join(said)
 
 
-def _by_participant(rows: Iterable[Mapping[str, str]], column: str) -> dict:
-    """Give a column by structure of each participant, the mean of their scans."""
+def _by_person(
+    rows: Iterable[Mapping[str, str]], column: str, people: Mapping[str, str]
+) -> dict[str, dict[int, float]]:
+    """Give a column by structure of each person, the mean of their scans."""
     values: dict[str, dict[int, list[float]]] = {}
     for row in rows:
         if row[column] != "n/a":
-            person = values.setdefault(row["scan"].split("_")[0], {})
+            person = values.setdefault(person_of(row["scan"], people), {})
             person.setdefault(int(row["label"]), []).append(float(row[column]))
     return {
         person: {label: float(np.mean(found)) for label, found in by_label.items()}
@@ -240,6 +257,10 @@ def _read(path: Path) -> list[dict[str, str]]:
             f"--compare {path}: has no column {lacking[0]}; run the level group on it again"
         )
     return rows
+
+
+def _number(text: str) -> float | None:
+    return None if text == "n/a" else float(text)
 
 
 def _text(value: float) -> str:

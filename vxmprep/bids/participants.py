@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vxmprep.bids.index import DatasetError
 
 SITE = ("site", "site_id")
 """Columns of participants.tsv that name the site; BIDS prescribes none."""
+
+PERSON = ("person", "person_id")
+"""Columns that tell people who have several participant labels; neither is of BIDS's."""
 
 
 def read_sites(bids_dir: Path) -> dict[str, str]:
@@ -27,17 +30,40 @@ def read_sites(bids_dir: Path) -> dict[str, str]:
         The site by the participant's label without ``sub-``; empty where there is no such table
         or column, and without participants whose site is not known.
     """
+    return _read_column(bids_dir / "participants.tsv", SITE)
+
+
+def read_people(table: Path) -> dict[str, str]:
+    """Read who stands behind participants that are one person under several labels.
+
+    Parameters
+    ----------
+    table : path
+        A participants.tsv.
+
+    Returns
+    -------
+    dict
+        The person by the participant's label without ``sub-``; those whom a column ``person``
+        does not name are people of their own.
+    """
+    return _read_column(table, PERSON)
+
+
+def _read_column(table: Path, names: Collection[str]) -> dict[str, str]:
+    """Read a column of a participants.tsv, what is known of it, by participants' labels."""
     try:
-        text = (bids_dir / "participants.tsv").read_text(encoding="utf-8-sig")
+        text = table.read_text(encoding="utf-8-sig")
     except (OSError, ValueError):
         return {}
     rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
-    names = [name for name in (rows[0] if rows else {}) if name and name.lower() in SITE]
+    found_names = [name for name in (rows[0] if rows else {}) if name and name.lower() in names]
     found = {}
     for row in rows:
-        label, site = row.get("participant_id"), row.get(names[0]) if names else None
-        if label and site and site != "n/a":
-            found[label.removeprefix("sub-")] = site
+        label = row.get("participant_id")
+        value = row.get(found_names[0]) if found_names else None
+        if label and value and value != "n/a":
+            found[label.removeprefix("sub-")] = value
     return found
 
 

@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from vxmprep.bids.derivatives import sidecar_of
 from vxmprep.bids.records import Record
 from vxmprep.bids.status import status_row
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Result:
         Where the scan's labels come from; empty if it has none.
     doubts : tuple of str
         Flags of brain and affine: what comes after them cannot be trusted.
+    person : str
+        Who was scanned; people may have several participant labels.
     """
 
     scan: str
@@ -45,6 +50,7 @@ class Result:
     missing: tuple[str, ...]
     segmentation: str
     doubts: tuple[str, ...]
+    person: str
 
     @property
     def participant(self) -> str:
@@ -59,24 +65,32 @@ class Result:
         return list(csv.DictReader(text.splitlines(), delimiter="\t"))
 
 
-def find_results(output_dir: Path) -> list[Result]:
+def find_results(output_dir: Path, people: Mapping[str, str] = NOBODY) -> list[Result]:
     """Find the results of all scans, one for each atlas that a scan was evaluated in.
 
     Parameters
     ----------
     output_dir : path
         Root of the derivatives; it may have been moved.
+    people : mapping
+        People with several participant labels, see `vxmprep.bids.participants.read_people`.
     """
-    return [result for record in Record.all(output_dir) for result in _results(record)]
+    return [result for record in Record.all(output_dir) for result in _results(record, people)]
 
 
-def _results(record: Record) -> list[Result]:
-    status = status_row(record)
+def person_of(scan: str, people: Mapping[str, str]) -> str:
+    """Say who was scanned: a person's own name, or else the participant's label with ``sub-``."""
+    participant = scan.split("_")[0]
+    return people.get(participant.removeprefix("sub-"), participant)
+
+
+def _results(record: Record, people: Mapping[str, str]) -> list[Result]:
+    status, person = status_row(record), person_of(record.content["scan"], people)
     spaces = [key.split()[1] for key in record.stages if key.startswith("evaluate ")]
-    return [_result(record, status, space) for space in spaces or [""]]
+    return [_result(record, status, space, person) for space in spaces or [""]]
 
 
-def _result(record: Record, status: dict[str, str], space: str) -> Result:
+def _result(record: Record, status: dict[str, str], space: str, person: str) -> Result:
     """Gather what the stages of a scan have left."""
     made: dict[str, str] = {}
     pictures: dict[str, str] = {}
@@ -97,6 +111,7 @@ def _result(record: Record, status: dict[str, str], space: str) -> Result:
         tuple(str(made[name]) for name in sorted(made.keys() - files.keys())),
         _segmentation(files.get("labels_in_atlas")),
         tuple(doubts),
+        person,
     )
 
 

@@ -13,7 +13,7 @@ from vxmprep.bids.results import Result
 from vxmprep.evaluation.cohort import CohortOverlap
 from vxmprep.evaluation.labels import without_parcels, without_sides
 from vxmprep.evaluation.overlap import joined_dice
-from vxmprep.evaluation.quality import VERDICTS, Quality
+from vxmprep.evaluation.quality import Quality, tries
 
 REGISTRATION = "group_registration.tsv"
 OVERLAP = "group_overlap.tsv"
@@ -67,6 +67,7 @@ REGISTRATION_COLUMNS = {
     "space": "the atlas",
     "quality": "pass, warn or fail",
     "why": "the reasons, the worst first",
+    "tried_again": "what was tried once more because it was poor at first, and whether it helped",
     "status": "done, registered, prepared, failed or unfinished",
     "segmentation": "where the scan's labels come from",
     "reference": "what they are compared with, and of how many other participants",
@@ -111,7 +112,7 @@ def overlap_rows(result: Result, cohort: CohortOverlap) -> list[dict[str, str]]:
         What was found of all scans in this atlas.
     """
     ours = {found.label: found for found in cohort.rows.get(result.scan, [])}
-    others = len(cohort.voters - {result.participant})
+    others = len(cohort.voters - {result.person})
     atlas = _with_atlas(result, cohort)
     rows = []
     for label in cohort.labels:
@@ -206,6 +207,7 @@ def registration_row(
             "space": result.space,
             "quality": quality.verdict,
             "why": quality.words,
+            "tried_again": "; ".join(tries(result.metrics)),
             "segmentation": result.segmentation,
             **named,
             "structures": str(int(averages["structures"])) if rows else "",
@@ -214,11 +216,6 @@ def registration_row(
             **{name: result.status[name] for name in ("status", "seconds", "peak_gb", "version")},
         },
     )
-
-
-def by_verdict(row: Mapping[str, str]) -> tuple[int, str, str]:
-    """Order rows of scans: failures first, then warnings."""
-    return VERDICTS.index(row["quality"]), row["scan"], row["space"]
 
 
 def write_table(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> None:
@@ -234,14 +231,14 @@ def _with_atlas(result: Result, cohort: CohortOverlap) -> dict[int, Mapping[str,
     rows = {int(row["label"]): row for row in result.dice()}
     if not cohort.joined:
         return rows
-    # The table has no voxels by the affine alone; its parcels count as cortex.
+    # The table has no voxels by the affine alone. In it parcels count as cortex, too.
     ids, affine, _ = cohort.voxels.get(result.scan, np.zeros((0, 3), int)).T
-    ids = without_parcels(ids)
+    cortex = without_parcels(ids)
     sides: dict[int, list[int]] = {}
     for label in rows:
         sides.setdefault(int(without_sides(np.array([label]))[0]), []).append(label)
     return {
-        left: _joined([(rows[k], int(affine[ids == k].sum())) for k in labels])
+        left: _joined([(rows[k], int(affine[(ids == k) | (cortex == k)].sum())) for k in labels])
         for left, labels in sides.items()
     }
 

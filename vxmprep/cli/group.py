@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from vxmprep.bids.comparison import (
     compare_outputs,
 )
 from vxmprep.bids.derivatives import write_text
-from vxmprep.bids.participants import read_exclusions
+from vxmprep.bids.participants import read_exclusions, read_people
 from vxmprep.bids.results import Result, find_results
 from vxmprep.bids.tables import (
     LABELS,
@@ -25,7 +26,6 @@ from vxmprep.bids.tables import (
     OVERLAP_COLUMNS,
     REGISTRATION,
     REGISTRATION_COLUMNS,
-    by_verdict,
     means,
     overlap_rows,
     registration_row,
@@ -36,6 +36,13 @@ from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
 from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge, judge_cohort
 
 PAGE = "group.html"
+
+PEOPLE = "group_people.tsv"
+
+PEOPLE_COLUMNS = {
+    "participant_id": "the participant",
+    "person": "who that is, by the column of this name in the dataset's participants.tsv",
+}
 
 THUMBNAILS = ("figure_full", "figure_mask")
 """Pictures of a scan by what they hold; the first that there is stands in the cohort's page."""
@@ -52,12 +59,15 @@ class Cohort:
     ----------
     registration, overlap : list of dict
         Rows of the tables.
+    qualities : dict
+        Verdicts, by scan and atlas.
     found : dict
         What was compared, by atlas.
     """
 
     registration: list[dict[str, str]]
     overlap: list[dict[str, str]]
+    qualities: dict[tuple[str, str], Quality]
     found: dict[str, CohortOverlap]
 
 
@@ -67,8 +77,8 @@ def group(settings: Settings, work: Path) -> None:
     Parameters
     ----------
     settings : Settings
-        Only the output folder, ``labels``, ``join_hemispheres``, ``exclude``, ``compare`` and
-        ``nprocs`` matter.
+        Only the two folders (that of the dataset may be gone), ``labels``, ``join_hemispheres``,
+        ``exclude``, ``compare`` and ``nprocs`` matter.
     work : Path
         Folder for what is needed meanwhile.
 
@@ -79,10 +89,13 @@ def group(settings: Settings, work: Path) -> None:
     DatasetError
         If the list of scans to leave out names others.
     """
+    from vxmprep.reports.page import write_verdicts
+
     output_dir = settings.output_dir
     if settings.compare is not None:
         check_output(settings.compare, joined=settings.join_hemispheres)
-    results = find_results(output_dir)
+    people = _people(settings)
+    results = find_results(output_dir, people)
     if not results:
         raise UsageError(
             f"{output_dir}: no records of scans in its folder logs; run the level participant "
@@ -106,14 +119,40 @@ def group(settings: Settings, work: Path) -> None:
     _write_labels(output_dir / LABELS, cohort)
     compared = None
     if settings.compare is not None:
-        compared = compare_outputs(cohort.overlap, settings.compare)
+        compared = compare_outputs(cohort.overlap, settings.compare, people)
         write_table(output_dir / COMPARISON, COMPARISON_COLUMNS, compared.rows)
         print(compared.words, flush=True)
+    else:  # one of an earlier call is not of these tables
+        for path in (output_dir / COMPARISON, (output_dir / COMPARISON).with_suffix(".json")):
+            path.unlink(missing_ok=True)
     write_text(output_dir / PAGE, _page(results, cohort, output_dir, compared))
+    write_verdicts(
+        output_dir,
+        [
+            (one.scan, one.space, one.files["metrics"], cohort.qualities[one.scan, one.space])
+            for one in results
+            if "metrics" in one.files
+        ],
+    )
     verdicts = [row["quality"] for row in cohort.registration]
     print(summary(cohort))
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in reversed(VERDICTS))
     print(f"{len(verdicts)} scans: {counts}; see {output_dir / PAGE}", flush=True)
+
+
+def _people(settings: Settings) -> dict[str, str]:
+    """Read who has several participant labels, and keep it for when the dataset is gone."""
+    table, kept = settings.bids_dir / "participants.tsv", settings.output_dir / PEOPLE
+    if not table.is_file():
+        return read_people(kept)
+    people = read_people(table)
+    if people:
+        rows = [{"participant_id": f"sub-{who}", "person": one} for who, one in people.items()]
+        write_table(kept, PEOPLE_COLUMNS, rows)
+    else:
+        for path in (kept, kept.with_suffix(".json")):
+            path.unlink(missing_ok=True)
+    return people
 
 
 def judge_results(
@@ -139,7 +178,7 @@ def judge_results(
     processes : int
         Most worker processes; memory may allow fewer.
     """
-    registration, overlap, compared = [], [], {}
+    registration, overlap, qualities, compared = [], [], {}, {}
     for space in sorted({result.space for result in results}):
         here = [result for result in results if result.space == space]
         found = _compare(
@@ -161,12 +200,16 @@ def judge_results(
         judged = judge_cohort(metrics)
         for result in here:
             reasons = [*_reasons(result, found), *judged[result.scan].reasons]
+            quality = qualities[result.scan, space] = Quality.of(reasons)
             own = rows[result.scan]
-            registration.append(
-                registration_row(result, averages[result.scan], Quality.of(reasons), own)
-            )
+            # Of those that failed, first what has no result at all.
+            verdict, *reasons = quality.severity
+            order = verdict, result.status["status"] == "done", *reasons, result.scan, space
+            row = registration_row(result, averages[result.scan], quality, own)
+            registration.append((order, row))
             overlap += own
-    return Cohort(sorted(registration, key=by_verdict), overlap, compared)
+    rows = [row for _, row in sorted(registration, key=itemgetter(0))]
+    return Cohort(rows, overlap, qualities, compared)
 
 
 def summary(cohort: Cohort) -> str:
@@ -252,7 +295,7 @@ def _compare(
     maps = [
         LabelMaps(
             result.scan,
-            result.participant,
+            result.person,
             result.files["labels_in_atlas_affine"],
             result.files["labels_in_atlas"],
             votes=result.status["status"] == "done" and judge(result.metrics).verdict != FAIL,

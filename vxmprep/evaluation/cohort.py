@@ -15,7 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from vxmprep.evaluation.consensus import LEAST_OTHERS, Consensus, LabelCounts
-from vxmprep.evaluation.labels import VXM30, name_of, without_parcels, without_side, without_sides
+from vxmprep.evaluation.labels import (
+    VXM30,
+    name_of,
+    parcels_alone,
+    without_parcels,
+    without_side,
+    without_sides,
+)
 from vxmprep.evaluation.overlap import overlaps
 from vxmprep.evaluation.surface import surface_distances
 from vxmprep.spatial.images import ImageError
@@ -24,9 +31,6 @@ WAYS = ("affine", "full")
 
 COMMON_VOXELS = 100
 """Voxels that a structure has in every scan to be common, as in the paper."""
-
-PARCELS = range(1000, 3000)
-"""Ids of the parcels of the cortex."""
 
 Renaming = Callable[[np.ndarray], np.ndarray]
 """Gives labels under other ids; those that become one are one structure."""
@@ -39,11 +43,12 @@ class LabelMaps:
     Attributes
     ----------
     name, participant : str
-        The scan, and who it is of.
+        The scan, and who it is of: the same for all scans of a person.
     affine, full : Path
         Label maps brought there by the affine alone and by the whole transform.
     votes : bool
-        Whether it may speak for its participant in the consensus; it is compared in any case.
+        Whether it is sound: it may speak for its participant in the consensus, and says which
+        structures are common. It is compared in any case.
     """
 
     name: str
@@ -204,7 +209,8 @@ def cohort_overlap(
     # Parcels first: some of those on the right have no name that tells their left.
     steps = [*[without_parcels] * merged, *[without_sides] * joined]
     rename = partial(_renamed, steps=steps)
-    chosen = _chosen(labels, census, rename)
+    sound = {scan.name for scan in scans if scan.votes}
+    chosen = _chosen(labels, census, rename, sound)
     scans = [scan for scan in scans if scan.name not in refused]
     voters = {p: scan for p, scan in voters.items() if scan.name not in refused}
     rows: dict[str, list[StructureOverlap]] = {}
@@ -277,7 +283,7 @@ def _count(scans: Sequence[LabelMaps], voting: set[str]) -> Census:
         affine, counts = (np.bincount(maps[way].ravel(), minlength=size) for way in WAYS)
         there = np.flatnonzero((affine + counts)[1:]) + 1
         census.voxels[scan.name] = np.column_stack([there, affine[there], counts[there]])
-        if counts[PARCELS.start : PARCELS.stop].any():
+        if parcels_alone(np.flatnonzero(counts)).any():
             census.parcelled[True] += 1
         elif counts[3:4].any() or counts[42:43].any():
             census.parcelled[False] += 1
@@ -337,21 +343,26 @@ def _one(label: int, *, rename: Renaming) -> int:
     return int(rename(np.array([label]))[0])
 
 
-def _chosen(labels: str | Sequence[int], census: Census, rename: Renaming) -> tuple[int, ...]:
-    """Choose the structures of the tables."""
+def _chosen(
+    labels: str | Sequence[int], census: Census, rename: Renaming, sound: set[str]
+) -> tuple[int, ...]:
+    """Choose the structures of the tables; what is common, the sound scans tell, if there are."""
     if labels not in ("all", "common"):
         ids = VXM30 if labels == "vxm30" else labels
         return tuple(np.unique(rename(np.array(ids, np.int64))).tolist())
     found, large = Counter(), Counter()
-    for ids, _, voxels in (rows[rows[:, 2] > 0].T for rows in census.voxels.values()):
+    judges = (census.voxels.keys() & sound) or census.voxels.keys()
+    for name, rows in census.voxels.items():
+        ids, _, voxels = rows[rows[:, 2] > 0].T
         own = Counter()
         for label, count in zip(rename(ids).tolist(), voxels.tolist(), strict=True):
             own[label] += count
         found.update(own.keys())
-        large.update(label for label, count in own.items() if count >= COMMON_VOXELS)
+        if name in judges:
+            large.update(label for label, count in own.items() if count >= COMMON_VOXELS)
     if labels == "all":
         return tuple(sorted(found))
-    return tuple(sorted(k for k, scans in large.items() if scans == len(census.voxels)))
+    return tuple(sorted(k for k, scans in large.items() if scans == len(judges)))
 
 
 def _spread(function: Callable, tasks: Iterable, processes: int) -> Iterator:

@@ -16,6 +16,12 @@ VXM30 = (
 )  # fmt: skip
 """The 30 structures of the VoxelMorph paper."""
 
+PARCELS = {
+    3: (range(1000, 2000), range(11100, 11200)),
+    42: (range(2000, 3000), range(12100, 12200)),
+}
+"""Left and right cortex, and the ids of their parcels by Desikan and Killiany and by Destrieux."""
+
 SIDE = re.compile(r"^(?:Left|Right)-|^ctx-[lr]h-")
 
 
@@ -54,17 +60,23 @@ def without_side(name: str) -> str:
 
 
 def without_parcels(labels: np.ndarray) -> np.ndarray:
-    """Count the parcels of the cortex (1000s and 2000s) as left and right cortex (3 and 42).
+    """Count the parcels of the cortex as left and right cortex (3 and 42).
 
     Parameters
     ----------
     labels : integer array
-        FreeSurfer ids, aseg or aparc+aseg.
+        FreeSurfer ids, aseg or aparc+aseg, also of the atlas of Destrieux (a2009s).
     """
     out = labels.copy()
-    out[(labels >= 1000) & (labels < 2000)] = 3
-    out[(labels >= 2000) & (labels < 3000)] = 42
+    for cortex, blocks in PARCELS.items():
+        for ids in blocks:
+            out[(labels >= ids.start) & (labels < ids.stop)] = cortex
     return out
+
+
+def parcels_alone(labels: np.ndarray) -> np.ndarray:
+    """Leave nothing but the parcels of the cortex."""
+    return np.where(without_parcels(labels) != labels, labels, 0)
 
 
 def without_sides(labels: np.ndarray) -> np.ndarray:

@@ -69,16 +69,13 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     """
     if fixed.shape != moving.shape:
         raise ValueError(f"overlaps: grids differ, {fixed.shape} and {moving.shape}")
-    fixed, moving = fixed.ravel(), moving.ravel()
-    in_fixed, in_moving, in_both = (
-        dict(zip(*np.unique(values, return_counts=True), strict=True))
-        for values in (fixed, moving, fixed[fixed == moving])
-    )
+    maps = (fixed, moving, np.where(fixed == moving, fixed, 0))
+    size = 1 + max((int(labels.max(initial=0)) for labels in maps), default=0)
+    counts = np.array([np.bincount(labels[labels > 0], minlength=size) for labels in maps])
     found = {}
-    for label in sorted((in_fixed.keys() | in_moving.keys()) - {0}):
-        a, b = int(in_fixed.get(label, 0)), int(in_moving.get(label, 0))
-        dice = 2 * int(in_both.get(label, 0)) / (a + b) if a and b else float("nan")
-        found[int(label)] = Overlap(int(label), a, b, dice)
+    for label in np.flatnonzero(counts.any(axis=0)).tolist():
+        a, b, both = counts[:, label].tolist()
+        found[label] = Overlap(label, a, b, 2 * both / (a + b) if a and b else float("nan"))
     return found
 
 

@@ -111,6 +111,12 @@ class Quality:
         """All reasons in one line."""
         return "; ".join(words for _, words in self.reasons)
 
+    @property
+    def severity(self) -> tuple[int, int, int]:
+        """What scans are put in order by: the verdict, then how many reasons there are."""
+        verdicts = [verdict for verdict, _ in self.reasons]
+        return VERDICTS.index(self.verdict), -verdicts.count(FAIL), -verdicts.count(WARN)
+
     def summary(self) -> dict:
         """Give the verdict for the metrics."""
         return {
@@ -148,6 +154,27 @@ def judge(metrics: Mapping) -> Quality:
             (FAIL, f"the deformable part made it worse: Dice {after:.2f} after {before:.2f}")
         )
     return Quality.of(_without_repeats(reasons))
+
+
+def tries(metrics: Mapping) -> tuple[str, ...]:
+    """Say what was tried again of a scan that did not do well at first, and whether it helped.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Content of ``_metrics.json``.
+    """
+    found = []
+    affine, deformable = (metrics.get(name) or {} for name in ("Affine", "Deformable"))
+    if affine.get("Starts", 1) > 1:
+        found.append(f"the affine is the best of {affine['Starts']} starts")
+    if again := deformable.get("SecondTry"):
+        kept = "better, and kept" if again["Kept"] else "no better, and not kept"
+        found.append(
+            f"the refinement was run again from zero with {sum(again['Iterations'])} iterations: "
+            f"local correlation {again['LocalCorrelation']:.2f}, {kept}"
+        )
+    return tuple(found)
 
 
 def judge_cohort(cohort: Mapping[str, Mapping]) -> dict[str, Quality]:

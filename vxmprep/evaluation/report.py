@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 
 from vxmprep.evaluation.folding import PERCENTILES, Folding
-from vxmprep.evaluation.labels import VXM30, name_of, without_parcels
-from vxmprep.evaluation.overlap import mean_dice, overlaps
+from vxmprep.evaluation.labels import VXM30, name_of, parcels_alone, without_parcels
+from vxmprep.evaluation.overlap import Overlap, mean_dice, overlaps
 from vxmprep.evaluation.quality import judge
 from vxmprep.evaluation.similarity import local_correlation, mutual_information
-from vxmprep.evaluation.surface import surface_distances
+from vxmprep.evaluation.surface import (
+    SurfaceDistance,
+    box_of,
+    present,
+    surface_distances,
+    union,
+)
 
 COLUMNS = (
     "label",
@@ -42,7 +49,8 @@ def dice_table(
     ----------
     fixed, affine, full : (X, Y, Z) integer arrays
         Atlas labels, and the scan's segmentation brought there by the affine and by all;
-        cortical parcels count as cortex.
+        cortical parcels count as cortex and, where both sides have the same, are compared
+        one by one, too.
     reference : str
         Where the fixed labels come from.
     spacing : sequence of float
@@ -54,29 +62,22 @@ def dice_table(
         Rows with the columns of `COLUMNS`, and mean Dice over the paper's structures. What either
         side lacks is ``n/a`` and counted.
     """
-    fixed, affine, full = (without_parcels(labels) for labels in (fixed, affine, full))
-    by_affine, by_all = overlaps(fixed, affine), overlaps(fixed, full)
-    distances = surface_distances(fixed, full, spacing)
-    rows = []
-    for label in sorted(by_affine.keys() | by_all.keys()):
-        found, before = by_all.get(label), by_affine.get(label)
-        counts, far = found or before, distances.get(label)
-        rows.append(
-            {
-                "label": label,
-                "name": name_of(label),
-                "reference": reference,
-                "voxels_fixed": counts.voxels_fixed,
-                "voxels_moving": found.voxels_moving if found else 0,
-                "dice_affine": number(before.dice if before else float("nan")),
-                "dice": number(found.dice if found else float("nan")),
-                "hd95_mm": number(far.hd95 if far else float("nan")),
-                "average_distance_mm": number(far.average if far else float("nan")),
-                "jaccard": number(found.jaccard if found else float("nan")),
-                "volume_difference_percent": number(
-                    found.volume_difference if found else float("nan")
-                ),
-            }
+    window = reduce(union, map(box_of, (fixed, affine, full)))
+    fixed, affine, full = (labels[window] for labels in (fixed, affine, full))
+    structures, regions = (
+        tuple(pick(labels) for labels in (fixed, affine, full))
+        for pick in (without_parcels, parcels_alone)
+    )
+    by_affine, by_all = overlaps(*structures[:2]), overlaps(structures[0], structures[2])
+    distances = surface_distances(structures[0], structures[2], spacing)
+    rows = _rows(by_affine, by_all, distances, reference)
+    # Regions of another parcellation than the atlas's have nothing to be compared with.
+    if np.isin(regions[2], present(regions[0])).any():
+        rows += _rows(
+            overlaps(*regions[:2]),
+            overlaps(regions[0], regions[2]),
+            surface_distances(regions[0], regions[2], spacing),
+            reference,
         )
     # Both means are over the same structures: those that neither side of either pair lacks.
     common = tuple(
@@ -98,6 +99,36 @@ def dice_table(
         ),
     }
     return rows, summary
+
+
+def _rows(
+    by_affine: dict[int, Overlap],
+    by_all: dict[int, Overlap],
+    distances: dict[int, SurfaceDistance],
+    reference: str,
+) -> list[dict]:
+    rows = []
+    for label in sorted(by_affine.keys() | by_all.keys()):
+        found, before = by_all.get(label), by_affine.get(label)
+        counts, far = found or before, distances.get(label)
+        rows.append(
+            {
+                "label": label,
+                "name": name_of(label),
+                "reference": reference,
+                "voxels_fixed": counts.voxels_fixed,
+                "voxels_moving": found.voxels_moving if found else 0,
+                "dice_affine": number(before.dice if before else float("nan")),
+                "dice": number(found.dice if found else float("nan")),
+                "hd95_mm": number(far.hd95 if far else float("nan")),
+                "average_distance_mm": number(far.average if far else float("nan")),
+                "jaccard": number(found.jaccard if found else float("nan")),
+                "volume_difference_percent": number(
+                    found.volume_difference if found else float("nan")
+                ),
+            }
+        )
+    return rows
 
 
 def folding_summary(

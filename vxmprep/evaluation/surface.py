@@ -85,15 +85,12 @@ def distance(fixed: np.ndarray, moving: np.ndarray, spacing: Sequence[float]) ->
     spacing : sequence of float
         Voxel size along each axis, mm.
     """
-    from scipy.ndimage import distance_transform_edt
-
     sizes = tuple(float(size) for size in spacing)
     codes = [_corners(mask) for mask in (fixed, moving)]
     surfaces = [(code != 0) & (code != FULL) for code in codes]
     areas = [_areas(sizes)[code[on]] for code, on in zip(codes, surfaces, strict=True)]
     to_moving, to_fixed = (
-        distance_transform_edt(~other, sampling=sizes)[own]
-        for own, other in (surfaces, surfaces[::-1])
+        _to_nearest(own, other, sizes) for own, other in (surfaces, surfaces[::-1])
     )
     both = ((to_moving, areas[0]), (to_fixed, areas[1]))
     total = sum(float((far * area).sum()) for far, area in both)
@@ -107,12 +104,32 @@ def boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     """Give the box of each structure of a label map by its label."""
     from scipy.ndimage import find_objects
 
+    brain = box_of(labels)
+    labels = labels[brain]
     values = present(labels)
+    if not len(values):
+        return {}
     # Ids may be large: looked up by their rank.
     rank = np.zeros(int(values.max(initial=0)) + 1, np.int32)
     rank[values] = np.arange(1, len(values) + 1)
     found = find_objects(rank[np.maximum(labels, 0)], max_label=len(values))
-    return {int(label): box for label, box in zip(values, found, strict=True)}
+    return {
+        int(label): tuple(
+            slice(side.start + whole.start, side.stop + whole.start)
+            for side, whole in zip(box, brain, strict=True)
+        )
+        for label, box in zip(values, found, strict=True)
+    }
+
+
+def box_of(labels: np.ndarray) -> tuple[slice, ...]:
+    """Give the box outside of which a map is 0."""
+    box = []
+    for axis in range(labels.ndim):
+        others = tuple(other for other in range(labels.ndim) if other != axis)
+        inside = np.flatnonzero(labels.any(axis=others))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
+    return tuple(box)
 
 
 def present(labels: np.ndarray) -> np.ndarray:
@@ -129,6 +146,22 @@ def union(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ...]
     return tuple(
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     )
+
+
+def _to_nearest(own: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Give how far each element of a surface is from the nearest of another, mm.
+
+    A tree of the surface's elements costs less than a distance in every voxel of the box, above
+    all where a structure is scattered.
+    """
+    from scipy.spatial import KDTree
+
+    found = np.zeros(np.count_nonzero(own))
+    apart = ~other[own]
+    if apart.any():
+        tree = KDTree(np.argwhere(other) * spacing, balanced_tree=False, compact_nodes=False)
+        found[apart], _ = tree.query(np.argwhere(own & ~other) * spacing)
+    return found
 
 
 def _neighbours() -> Iterator[tuple[int, int, int]]:

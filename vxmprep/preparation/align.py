@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel as nb
@@ -75,6 +75,8 @@ class Alignment:
         Rotation in degrees.
     flags : tuple of str
         Reasons to distrust it; empty if there is none.
+    starts : int
+        From how many starts it was searched: poor ones are tried again from others.
     """
 
     atlas_to_scan: np.ndarray
@@ -84,6 +86,12 @@ class Alignment:
     shear: float
     turn: float
     flags: tuple[str, ...] = field(default=())
+    starts: int = 1
+
+    @property
+    def poor(self) -> bool:
+        """Whether another start may do better."""
+        return self.similarity < LEAST_SIMILARITY or self.overlap < LEAST_OVERLAP
 
     def summary(self) -> dict:
         """Give the numbers for a JSON file."""
@@ -94,6 +102,7 @@ class Alignment:
             "Shear": round(self.shear, 4),
             "RotationDegrees": round(self.turn, 2),
             "Determinant": round(float(np.linalg.det(self.atlas_to_scan[:3, :3])), 4),
+            "Starts": self.starts,
             "Flags": list(self.flags),
         }
 
@@ -138,15 +147,16 @@ def align(
         return judge(np.eye(4), moving, fixed)
     to_middle = _shift(-_centre_of_mass(atlas_mask))
     from_middle = _shift(_centre_of_mass(mask))
-    best = None
+    best, starts = None, 0
     # Where a world is far from its brain, the steps of an optimiser are lost in the lever.
     for affine in search(_moved(fixed, to_middle), _moved(moving, np.linalg.inv(from_middle))):
         found = judge(from_middle @ affine @ to_middle, moving, fixed)
+        starts += 1
+        if not found.poor:
+            return replace(found, starts=starts)
         if best is None or found.similarity > best.similarity:
             best = found
-        if best.similarity >= LEAST_SIMILARITY:
-            break
-    return best
+    return replace(best, starts=starts)
 
 
 def judge(

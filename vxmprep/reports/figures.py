@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 WIDTH = 1650
 """Pixels across a picture."""
 
+LARGEST = 300_000
+"""Bytes of a picture; a noisy scan is drawn with the next quality until it is smaller."""
+
+QUALITIES = (80, 65, 50, 35, 20)
+
 GROUPS = {
     "cerebrum": ((2, 3, 41, 42), "#ffd166"),
     "white matter": ((2, 41), "#06d6a0"),
@@ -301,9 +306,12 @@ class _Picture:
             return
         if not self.transparent:
             self._marks()
-        how = {"quality": 80, "alpha_quality": 80, "method": 4}
         with replacing(self.path) as temporary:
-            self.figure.savefig(temporary, format="webp", pil_kwargs=how)
+            for quality in QUALITIES:
+                how = {"quality": quality, "alpha_quality": quality, "method": 4}
+                self.figure.savefig(temporary, format="webp", pil_kwargs=how)
+                if temporary.stat().st_size < LARGEST:
+                    break
 
     def show(self, values: np.ndarray, **how: object):
         """Show values at the pixels of the mosaic."""

@@ -6,8 +6,9 @@ folder without a server.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import vxmprep
 from vxmprep.bids.derivatives import write_text
 from vxmprep.bids.records import FOLDER, Record, turn
+from vxmprep.evaluation.quality import Quality, tries
 from vxmprep.reports.boilerplate import ModelUsed, bibtex, methods_text
 from vxmprep.reports.contents import STEPS
 from vxmprep.reports.methods import methods_of_records
@@ -25,6 +27,10 @@ ASSETS = "assets"
 
 PROGRAM = ("niivue.js", "niivue-licence.txt")
 """The viewer's program and its licence."""
+
+COHORT = "cohort.js"
+"""What the level ``group`` says of all scans; pages that were written before it read it, too: a
+script, because a page that is opened as a file may read nothing else."""
 
 CRASH_LINES = 40
 """Of a crash file the last lines are shown."""
@@ -55,8 +61,41 @@ def write_page(output_dir: Path, participant: str, model: ModelUsed | None = Non
         if not records:
             return None
         _copy_program(output_dir)
+        if not (output_dir / ASSETS / COHORT).is_file():
+            _write_cohort(output_dir, {})
         write_text(path, render(output_dir, participant, records, model))
     return path
+
+
+def write_verdicts(output_dir: Path, verdicts: Iterable[tuple[str, str, Path, Quality]]) -> None:
+    """Write what a cohort's level says of scans, for the pages of the participants.
+
+    Parameters
+    ----------
+    output_dir : path
+        Root of the derivatives.
+    verdicts : iterable of (str, str, Path, Quality)
+        Scan, atlas, file of metrics and verdict.
+    """
+    found = {
+        _result_key(scan, space, metrics): {
+            "verdict": quality.verdict,
+            "reasons": [words for _, words in quality.reasons],
+        }
+        for scan, space, metrics, quality in verdicts
+    }
+    with turn(output_dir / FOLDER / ".pages.lock"):
+        _write_cohort(output_dir, found)
+
+
+def _write_cohort(output_dir: Path, verdicts: Mapping[str, dict]) -> None:
+    text = json.dumps(verdicts, ensure_ascii=False, indent=1)
+    write_text(output_dir / ASSETS / COHORT, f"window.vxmprepCohort = {text};\n")
+
+
+def _result_key(scan: str, space: str, metrics: Path) -> str:
+    """Name a result so that a verdict on another one, of another run, is not taken for its own."""
+    return f"{scan} {space} {hashlib.sha256(metrics.read_bytes()).hexdigest()[:16]}"
 
 
 def render(
@@ -79,6 +118,7 @@ def render(
         style=_asset("page.css"),
         script=_asset("page.js") + _asset("viewer.js"),
         program=f"{ASSETS}/{PROGRAM[0]}",
+        verdicts=f"{ASSETS}/{COHORT}",
     )
 
 
@@ -156,10 +196,14 @@ def _result(output_dir: Path, record: Record, space: str) -> dict:
     shown = [name for name in columns if any(row[name] != "n/a" for row in rows)]
     return {
         "space": space,
+        "key": _result_key(record.content["scan"], space, output_dir / made["metrics"])
+        if "metrics" in made
+        else "",
         "figures": {name: path for name, path in made.items() if name.startswith("figure_")},
         "viewer": made.get("viewer"),
         "problems": stages["report"].get("flags", []),
         "quality": _quality(metrics.get("Quality") or {}),
+        "tries": tries(metrics),
         "cards": _cards(metrics),
         "folded": metrics.get("Folding", {}).get("FoldedVoxels"),
         "reference": rows[0]["reference"] if rows else "",

@@ -1,4 +1,20 @@
 "use strict";
+// What the level "group" says of these very results, which it knows better than this page alone.
+const cohort = window.vxmprepCohort ?? {};
+for (const link of document.querySelectorAll("[data-group]"))
+  if (Object.keys(cohort).length) { link.href = "group.html"; link.hidden = false; }
+for (const box of document.querySelectorAll("[data-result]")) {
+  const found = cohort[box.dataset.result];
+  if (!found) continue;
+  const make = (tag, ...content) => { const made = document.createElement(tag); made.append(...content); return made; };
+  box.className = `note ${found.verdict}`;
+  box.querySelector("b").textContent = `Quality: ${found.verdict}.`;
+  const reasons = make("ul", ...found.reasons.map((reason) => make("li", reason)));
+  box.querySelector("div").replaceChildren(found.reasons.length ? reasons : "Nothing stands out.");
+  const link = make("a", "cohort");
+  link.href = `group.html#${encodeURIComponent(box.dataset.result.split(" ")[0])}`;
+  box.querySelector(".by").replaceChildren("Judged within its ", link, ".");
+}
 // Two pictures in turns: every figure of the class "flicker" has its own clock.
 const NAMES = { atlas: "atlas", affine: "scan, affine alone", full: "scan, registered" };
 for (const figure of document.querySelectorAll(".flicker")) {
