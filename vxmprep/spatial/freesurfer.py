@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 
-from vxmprep.spatial.files import replacing
+from vxmprep.spatial.files import replacing, there
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.transform import Field, Transform
 
@@ -104,6 +104,7 @@ def read_lta(path: str | Path) -> np.ndarray:
     ValueError
         If it is no such file.
     """
+    there(path)
     try:
         lines = [line.split("#")[0].split() for line in Path(path).read_text("utf-8").splitlines()]
         pairs = [(line[0], line[2:]) for line in lines if len(line) > 2 and line[1] == "="]
@@ -138,6 +139,7 @@ def read_warp(path: str | Path) -> Transform:
     ValueError
         If it is no such file.
     """
+    there(path)
     try:
         content = gzip.decompress(Path(path).read_bytes())
         if struct.unpack(">i", content[:4])[0] >> 8 != WARPMAP:

@@ -49,7 +49,7 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
         text = Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise GeometryError(f"{source}: not a table of text ({_said(error)})") from error
-    between = "\t" if str(source).endswith(".tsv") else ","
+    between = "\t" if str(source).lower().endswith(".tsv") else ","
     rows = [row for row in csv.reader(text.splitlines(), delimiter=between) if row]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if not set(AXES) <= set(header):
