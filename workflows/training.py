@@ -42,7 +42,8 @@ def init_training_wf(
     split : path, optional
         JSON with the participants of train, validation and test.
     initial_model : path, optional
-        Checkpoint of vxmprep whose weights to start from, instead of random ones.
+        Checkpoint of vxmprep whose weights to start from, instead of random ones; ``"bundled"`` is
+        the one that comes along.
     resume : bool
         False refuses a folder in which a training was begun.
     licence : str, optional
