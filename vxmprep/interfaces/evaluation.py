@@ -124,22 +124,31 @@ class EvaluateRegistration(SimpleInterface):
     def _run_interface(self, runtime):
         import numpy as np
 
-        from vxmprep.evaluation.report import as_tsv, dice_table, gather
+        from vxmprep.evaluation.report import as_tsv, dice_table, gather, read_summary
+        from vxmprep.preparation.segmentation import load_whole
         from vxmprep.spatial.grid import Grid
-        from vxmprep.spatial.images import load
 
         names = ("atlas_labels", "affine_labels", "full_labels")
         rows, overlap = [], {}
         if all(isdefined(getattr(self.inputs, name)) for name in names):
-            maps = [np.asarray(load(getattr(self.inputs, n), np.int32).dataobj) for n in names]
-            spacing = Grid.of(load(self.inputs.atlas_labels, np.int32)).spacing
-            rows, overlap = dice_table(*maps, reference=self.inputs.reference, spacing=spacing)
+            images = [load_whole(getattr(self.inputs, name)) for name in names]
+            grid = Grid.of(images[0])
+            for name, image in zip(names, images, strict=True):
+                if not Grid.of(image).matches(grid):
+                    raise ValueError(
+                        f"{getattr(self.inputs, name)}: not on the grid of "
+                        f"{self.inputs.atlas_labels}; CarryLabels brings it there"
+                    )
+            maps = (np.asarray(image.dataobj) for image in images)
+            rows, overlap = dice_table(
+                *maps, reference=self.inputs.reference, spacing=grid.spacing
+            )
         given = {
             "Affine": self.inputs.affine_summary,
             "Deformable": self.inputs.register_summary,
             "Folding": self.inputs.jacobian_summary,
         }
-        sections = {name: _measures(path) for name, path in given.items() if isdefined(path)}
+        sections = {name: read_summary(path) for name, path in given.items() if isdefined(path)}
         sections |= self._inverse() | self._similarity()
         flags = [*(self.inputs.scan_flags or []), *(self.inputs.flags or [])]
         metrics = gather(sections, overlap, flags)
@@ -178,8 +187,3 @@ class EvaluateRegistration(SimpleInterface):
             np.asarray(load(getattr(self.inputs, name)).dataobj) for name in names
         )
         return {"Similarity": similarity_summary(atlas, np.where(own > 0, scan, 0), mask > 0)}
-
-
-def _measures(path: str) -> dict:
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content.get("Measures", content)
