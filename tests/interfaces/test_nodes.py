@@ -437,6 +437,20 @@ def test_label_maps_with_fractions_are_not_compared(folder, segmentation):
         outputs_of("EvaluateRegistration", **given, full_labels=halves)
 
 
+def test_a_mask_of_another_scan_is_named(folder, scan):
+    away = image(folder / "away.nii", box(), AWAY)
+    with pytest.raises(ValueError, match=r"away.nii: the brain mask given does not overlap"):
+        outputs_of("SkullStrip", in_file=scan, mask_file=away)
+
+
+def test_images_elsewhere_are_not_compared(folder, scan, mask):
+    away = image(folder / "away.nii.gz", texture(), AWAY)
+    with pytest.raises(ValueError, match=r"away.nii.gz: not on the grid of .*scan.nii.gz"):
+        outputs_of(
+            "EvaluateRegistration", atlas=scan, atlas_mask=mask, warped=away, warped_mask=away
+        )
+
+
 def test_label_maps_elsewhere_are_not_evaluated(folder, segmentation):
     away = image(folder / "away.nii.gz", values(segmentation), AWAY)
     with pytest.raises(ValueError, match=r"away.nii.gz: not on the grid of .*labels.nii.gz"):

@@ -1,6 +1,7 @@
 """Measures of a written registration."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -131,17 +132,11 @@ class EvaluateRegistration(SimpleInterface):
         names = ("atlas_labels", "affine_labels", "full_labels")
         rows, overlap = [], {}
         if all(isdefined(getattr(self.inputs, name)) for name in names):
-            images = [load_whole(getattr(self.inputs, name)) for name in names]
-            grid = Grid.of(images[0])
-            for name, image in zip(names, images, strict=True):
-                if not Grid.of(image).matches(grid):
-                    raise ValueError(
-                        f"{getattr(self.inputs, name)}: not on the grid of "
-                        f"{self.inputs.atlas_labels}; CarryLabels brings it there"
-                    )
-            maps = (np.asarray(image.dataobj) for image in images)
+            images = _on_one_grid([getattr(self.inputs, name) for name in names], load_whole)
             rows, overlap = dice_table(
-                *maps, reference=self.inputs.reference, spacing=grid.spacing
+                *(np.asarray(image.dataobj) for image in images),
+                reference=self.inputs.reference,
+                spacing=Grid.of(images[0]).spacing,
             )
         given = {
             "Affine": self.inputs.affine_summary,
@@ -183,7 +178,17 @@ class EvaluateRegistration(SimpleInterface):
         names = ("atlas", "atlas_mask", "warped", "warped_mask")
         if not all(isdefined(getattr(self.inputs, name)) for name in names):
             return {}
-        atlas, mask, scan, own = (
-            np.asarray(load(getattr(self.inputs, name)).dataobj) for name in names
-        )
+        images = _on_one_grid([getattr(self.inputs, name) for name in names], load)
+        atlas, mask, scan, own = (np.asarray(image.dataobj) for image in images)
         return {"Similarity": similarity_summary(atlas, np.where(own > 0, scan, 0), mask > 0)}
+
+
+def _on_one_grid(paths: list[str], read: Callable) -> list:
+    """Read images that are to be compared voxel by voxel."""
+    from vxmprep.spatial.grid import Grid
+
+    first, *others = images = [read(path) for path in paths]
+    for path, image in zip(paths[1:], others, strict=True):
+        if not Grid.of(image).matches(Grid.of(first)):
+            raise ValueError(f"{path}: not on the grid of {paths[0]}; resample it to that")
+    return images
