@@ -19,6 +19,7 @@ from vxmprep.resources import available_memory_gb, available_processors
 
 if TYPE_CHECKING:
     from vxmprep.bids.dataset import Scan
+    from vxmprep.bids.filters import Filters
     from vxmprep.preparation.checkup import Checkup
 
 SECONDS_PER_SCAN = 60
@@ -86,6 +87,19 @@ def build_parser() -> Parser:
         help="participants to look at, with or without sub- (default: all)",
     )
     parser.add_argument(
+        "--session-label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="sessions to look at, with or without ses- (default: all)",
+    )
+    parser.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help="JSON of entities that scans must have, as for vxmprep",
+    )
+    parser.add_argument(
         "--fs-subjects-dir",
         type=Path,
         metavar="PATH",
@@ -98,7 +112,7 @@ def build_parser() -> Parser:
         action="extend",
         default=[],
         metavar="NAME=PATH",
-        help="derivatives with segmentations, as for vxmprep",
+        help="derivatives with segmentations or brain masks, as for vxmprep",
     )
     parser.add_argument(
         "-o",
@@ -122,14 +136,23 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    from vxmprep.bids.filters import read_filter_file
+    from vxmprep.bids.index import DatasetError
+
     parser = build_parser()
     options = parser.parse_args(argv)
-    for given in options.derivatives:
-        if not Path(given.partition("=")[2] or given).is_dir():
+    if not options.bids_dir.is_dir():
+        parser.error(f"{options.bids_dir}: no such folder; give the root of a BIDS dataset")
+    for given, folder in zip(options.derivatives, _derivatives(options), strict=True):
+        if not folder.is_dir():
             parser.error(f"--derivatives {given}: no such folder")
     if options.fs_subjects_dir is not None and not options.fs_subjects_dir.is_dir():
         parser.error(f"--fs-subjects-dir {options.fs_subjects_dir}: no such folder")
-    scans, findings = examine(options)
+    try:
+        filters = options.bids_filter_file and read_filter_file(options.bids_filter_file)
+    except DatasetError as error:
+        parser.error(str(error))
+    scans, findings = examine(options, filters)
     findings = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
     counts = Counter(finding.level for finding in findings)
     if options.json:
@@ -145,15 +168,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if counts["error"] else 0
 
 
-def examine(options: argparse.Namespace) -> tuple[list[Scan], list[Finding]]:
+def examine(
+    options: argparse.Namespace, filters: Filters | None = None
+) -> tuple[list[Scan], list[Finding]]:
     """Look at everything."""
     from vxmprep.bids.dataset import choose_scans, find_scans
     from vxmprep.bids.index import DatasetError
 
     try:
+        every = find_scans(options.bids_dir, filters=filters)
         scans = choose_scans(
-            find_scans(options.bids_dir),
+            every,
             participants=options.participant_label,
+            sessions=options.session_label,
             bids_dir=options.bids_dir,
         )
     except DatasetError as error:
@@ -164,7 +191,7 @@ def examine(options: argparse.Namespace) -> tuple[list[Scan], list[Finding]]:
     checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
     findings += _sessions(scans)
     findings += _twins(checkups)
-    findings += _mixed(checkups)
+    findings += _masks(every, checkups, options)
     findings += _labels(scans, segmentations, options)
     return scans, findings + list(_machine(len(scans), options))
 
@@ -178,14 +205,17 @@ def _finding(level: str, file: Path | str, what: object) -> Finding:
 def _segmentations(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
     from vxmprep.bids.segmentations import find_segmentation
 
-    derivatives = [Path(given.partition("=")[2] or given) for given in options.derivatives]
     found = {
         scan.path: find_segmentation(
-            scan, freesurfer_dir=_freesurfer(options), derivatives=derivatives
+            scan, freesurfer_dir=_freesurfer(options), derivatives=_derivatives(options)
         )
         for scan in scans
     }
     return {path: segmentation for path, segmentation in found.items() if segmentation}
+
+
+def _derivatives(options: argparse.Namespace) -> list[Path]:
+    return [Path(given.partition("=")[2] or given) for given in options.derivatives]
 
 
 def _freesurfer(options: argparse.Namespace) -> Path | None:
@@ -269,6 +299,34 @@ def _twins(checkups: dict[Path, Checkup]) -> list[Finding]:
     return findings
 
 
+def _masks(
+    every: Sequence[Scan], checkups: dict[Path, Checkup], options: argparse.Namespace
+) -> list[Finding]:
+    """Tell where the brain masks will come from, which is decided for the whole dataset."""
+    from vxmprep.bids.segmentations import find_brain_mask
+
+    derivatives = _derivatives(options)
+    lacking = [s for s in every if find_brain_mask(s, derivatives=derivatives) is None]
+    if not lacking:
+        return [
+            _finding("note", "skull", "all scans have a mask in --derivatives, which is taken")
+        ]
+    findings = _mixed(checkups)
+    if len(lacking) < len(every):
+        text = (
+            f"{len(lacking)} of {len(every)} scans lack the brain mask in --derivatives that the "
+            "others have, so none of these is taken; complete them"
+        )
+        findings.append(_finding("warning", _some([scan.path.name for scan in lacking]), text))
+    return findings
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first few."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
 def _mixed(checkups: dict[Path, Checkup]) -> list[Finding]:
     stripped = [path for path, checkup in checkups.items() if checkup.stripped]
     heads = [path for path, checkup in checkups.items() if not checkup.stripped]
@@ -276,12 +334,11 @@ def _mixed(checkups: dict[Path, Checkup]) -> list[Finding]:
         kind = "skull-stripped already" if stripped else "whole heads; deepbet will strip them"
         return [_finding("note", "skull", f"all scans are {kind}")] if checkups else []
     fewer, what = (stripped, "skull-stripped") if len(stripped) <= len(heads) else (heads, "not")
-    names = ", ".join(path.name for path in fewer[:5]) + (" ..." if len(fewer) > 5 else "")
     text = (
         f"{len(fewer)} of {len(checkups)} scans {'are' if what != 'not' else 'are not'} "
         "skull-stripped, unlike the others: masks of different makers are a confound"
     )
-    return [_finding("warning", names, text)]
+    return [_finding("warning", _some([path.name for path in fewer]), text)]
 
 
 def _labels(
@@ -295,8 +352,8 @@ def _labels(
         where = f"in {folder}" if folder else "(no FreeSurfer directory was found)"
         text = f"no scan has labels {where}: no Dice will be measured; see --fs-subjects-dir, -d"
         return [_finding("warning" if folder else "note", "labels", text)]
-    names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-    return [_finding("warning", names, "without labels: no Dice will be measured for these")]
+    text = "without labels: no Dice will be measured for these"
+    return [_finding("warning", _some(lacking), text)]
 
 
 def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
