@@ -74,14 +74,26 @@ class Source:
         return cls(forward, inverse, scan, mask, atlas, space, verdict)
 
     @property
+    def stem(self) -> str:
+        """What the names of the scan's files begin with."""
+        return self.scan.name.split("_desc-")[0]
+
+    @property
     def missing(self) -> list[str]:
         """Names of the files that are not there."""
         files = (self.inverse, self.scan, self.mask, self.atlas)
         return [path.name for path in files if not path.is_file()]
 
 
-def find_sources(output_dir: Path) -> dict[str, list[Source]]:
-    """Find what can be handed over, by participant: of several scans the first, to all atlases.
+def find_sources(output_dir: Path, *, sessionwise: bool = False) -> dict[str, list[Source]]:
+    """Find what can be handed over, by participant: scans in the order of their names.
+
+    Parameters
+    ----------
+    output_dir : path
+        What vxmprep wrote.
+    sessionwise : bool
+        By participant and session instead.
 
     Raises
     ------
@@ -92,9 +104,11 @@ def find_sources(output_dir: Path) -> dict[str, list[Source]]:
     for path in sorted(output_dir.glob(f"sub-*/**/anat/*_from-{SCAN}_to-*_mode-image_xfm.h5")):
         if "desc" in entities_of(path):
             continue
-        ours = found.setdefault(path.name.split("_")[0], [])
-        if not ours or ours[0].scan == Source.of(path).scan:
-            ours.append(Source.of(path))
+        own = entities_of(path)
+        whose = f"sub-{own['sub']}"
+        if sessionwise and "ses" in own:
+            whose += f"_ses-{own['ses']}"
+        found.setdefault(whose, []).append(Source.of(path))
     if not found:
         raise UsageError(f"{output_dir}: no registered scans there; give an output of vxmprep")
     return found
@@ -116,11 +130,13 @@ def check_target(target: Path, output_dir: Path) -> None:
         raise UsageError(f"-o {target}: is not empty; give a folder of its own")
 
 
-def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
+def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> Iterator[str]:
     """Write a folder for fMRIPrep's ``--derivatives``; what is there and newer is kept.
 
-    Transforms get a field at every voxel of the atlas's grid: fMRIPrep's resampler interpolates
-    between them with splines, which bends a coarser field by up to 0.6 mm.
+    fMRIPrep takes one scan of each participant, which is the first here, or with
+    ``--subject-anatomical-reference sessionwise`` one of each session. Transforms get a field at
+    every voxel of the atlas's grid: fMRIPrep's resampler interpolates between them with splines,
+    which bends a coarser field by up to 0.6 mm.
 
     Parameters
     ----------
@@ -128,18 +144,20 @@ def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
         What vxmprep wrote.
     target : path
         The folder, made if it is not there.
+    sessionwise : bool
+        Hand over the first scan of each session.
 
     Yields
     ------
     str
-        What became of each participant, in one line.
+        What became of each participant, in one line that names the scans left out.
 
     Raises
     ------
     UsageError
         If there is nothing to hand over, or the folder holds something else.
     """
-    sources = find_sources(output_dir)
+    sources = find_sources(output_dir, sessionwise=sessionwise)
     check_target(target, output_dir)
     description = {
         "Name": NAME,
@@ -148,7 +166,9 @@ def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
         "GeneratedBy": [{"Name": "vxmprep", "Version": vxmprep.__version__}],
     }
     write_json(target / "dataset_description.json", description)
-    for participant, ours in sources.items():
+    for participant, every in sources.items():
+        ours = [source for source in every if source.scan == every[0].scan]
+        others = sorted({source.stem for source in every} - {ours[0].stem})
         reason = _unfit(ours)
         if reason:
             yield f"{participant}: left out, {reason}"
@@ -157,7 +177,9 @@ def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
             folder = target / source.forward.parent.relative_to(output_dir)
             _write(source, folder)
         spaces = ", ".join(source.space for source in ours)
-        yield f"{participant} -> {folder} ({spaces})"
+        one = "session" if sessionwise else "participant"
+        more = f"; not {', '.join(others)}: fMRIPrep takes one scan of a {one}" if others else ""
+        yield f"{participant} -> {folder} ({spaces}){more}"
 
 
 def _unfit(sources: list[Source]) -> str:
