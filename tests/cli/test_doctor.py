@@ -190,9 +190,30 @@ def test_masks_of_derivatives_are_told(study, capsys):
     assert about(found, "skull", "note") == [
         "all scans have a mask in --derivatives, which is taken"
     ]
+    moved = nb.load(path)
+    moved.affine[:3, 3] += 400
+    nb.save(nb.Nifti1Image(moved.dataobj, moved.affine), path)
+    code, found = findings(study, capsys, "-d", f"masks={folder}")
+    assert code == 1
+    assert about(found, path, "error") == [
+        "the brain mask given does not overlap the scan: is it another scan's?"
+    ]
     path.unlink()
     _, found = findings(study, capsys, "--headers-only", "-d", f"masks={folder}")
     assert "1 of 2 scans lack the brain mask" in about(found, "sub-02_T1w.nii.gz", "warning")[0]
+
+
+def test_segmentations_and_masks_that_were_not_fetched_are_errors(study, capsys):
+    aseg = study.aseg("02")
+    aseg.parent.mkdir(parents=True)
+    mask = study.root / "masks" / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz"
+    mask.parent.mkdir(parents=True)
+    for path in (aseg, mask):
+        path.symlink_to("../../.git/annex/objects/x")
+    code, found = findings(study, capsys, "--headers-only", "-d", f"masks={study.root / 'masks'}")
+    assert code == 1
+    for path in (aseg, mask):
+        assert "datalad get" in about(found, path, "error")[0]
 
 
 def test_a_scan_turned_is_one_scan_under_two_names(study, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vxmprep.bids.dataset import Scan
@@ -41,21 +41,48 @@ def find_segmentation(
     ``space-`` in the derivatives. A bare ``_dseg`` is never taken: in fMRIPrep it holds tissue
     classes.
     """
-    for folder in _freesurfer_subjects(scan, freesurfer_dir):
-        for name in VOLUMES:
-            if (folder / "mri" / name).is_file():
-                return folder / "mri" / name
-    return _in_derivatives(scan, derivatives, SUFFIXES)
+    places = _segmentations(scan, freesurfer_dir, derivatives)
+    return next((path for path in places if path.is_file()), None)
 
 
 def find_brain_mask(
     scan: Scan, *, freesurfer_dir: Path | None = None, derivatives: Sequence[Path] = ()
 ) -> Path | None:
     """Find FreeSurfer's brainmask.mgz, or a ``desc-brain_mask`` on the scan in the derivatives."""
+    places = _masks(scan, freesurfer_dir, derivatives)
+    return next((path for path in places if path.is_file()), None)
+
+
+def find_broken_links(
+    scan: Scan, *, freesurfer_dir: Path | None, derivatives: Sequence[Path]
+) -> list[Path]:
+    """Find where a segmentation, or a mask in the derivatives, would be if it had been fetched.
+
+    Returns
+    -------
+    list of Path
+        Links to nothing, of a kind of file that the scan has nowhere.
+    """
+    kinds = (
+        list(_segmentations(scan, freesurfer_dir, derivatives)),
+        list(_masks(scan, None, derivatives)),
+    )
+    lacking = (paths for paths in kinds if not any(path.is_file() for path in paths))
+    return [path for paths in lacking for path in paths if path.is_symlink()]
+
+
+def _segmentations(
+    scan: Scan, freesurfer_dir: Path | None, derivatives: Sequence[Path]
+) -> Iterator[Path]:
     for folder in _freesurfer_subjects(scan, freesurfer_dir):
-        if (folder / "mri" / "brainmask.mgz").is_file():
-            return folder / "mri" / "brainmask.mgz"
-    return _in_derivatives(scan, derivatives, ("_desc-brain_mask",))
+        yield from (folder / "mri" / name for name in VOLUMES)
+    yield from _in_derivatives(scan, derivatives, SUFFIXES)
+
+
+def _masks(scan: Scan, freesurfer_dir: Path | None, derivatives: Sequence[Path]) -> Iterator[Path]:
+    for folder in _freesurfer_subjects(scan, freesurfer_dir):
+        yield folder / "mri" / "brainmask.mgz"
+    yield from _in_derivatives(scan, derivatives, ("_desc-brain_mask",))
 
 
 def _freesurfer_subjects(scan: Scan, freesurfer_dir: Path | None) -> list[Path]:
@@ -72,14 +99,11 @@ def _freesurfer_subjects(scan: Scan, freesurfer_dir: Path | None) -> list[Path]:
 
 def _in_derivatives(
     scan: Scan, derivatives: Sequence[Path], suffixes: Sequence[str]
-) -> Path | None:
+) -> Iterator[Path]:
     for root in derivatives:
         folder = root / f"sub-{scan.participant}"
         if scan.session:
             folder /= f"ses-{scan.session}"
         for suffix in suffixes:
             for extension in (".nii.gz", ".nii"):
-                path = folder / "anat" / f"{scan.stem}{suffix}{extension}"
-                if path.is_file():
-                    return path
-    return None
+                yield folder / "anat" / f"{scan.stem}{suffix}{extension}"

@@ -39,7 +39,8 @@ what is looked at:
   every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
                  skull-stripped or not; a brain cut off at the edge of the image; voxels not finite
   the dataset    several T1w of a session; one scan under two names; stripped and whole heads mixed
-  FreeSurfer     subjects missing, labels absent, segmentations that are another scan's
+  other files    FreeSurfer subjects missing, labels absent, segmentations and masks that were not
+                 fetched or are another scan's
   this machine   processors, memory, GPU, disk, and the hours that it will take
 
 exit codes:
@@ -186,12 +187,14 @@ def examine(
     except DatasetError as error:
         return [], [_finding("error", options.bids_dir, error)]
     segmentations = _segmentations(scans, options)
-    seen = list(_each_scan(scans, segmentations, options))
+    masks = _masks(every, options)
+    seen = list(_each_scan(scans, segmentations, masks, options))
     findings = [finding for _, _, some in seen for finding in some]
     checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
     findings += _sessions(scans)
     findings += _twins(checkups)
-    findings += _masks(every, checkups, options)
+    findings += _strip(every, masks, checkups)
+    findings += _not_fetched(scans, options)
     findings += _labels(scans, segmentations, options)
     return scans, findings + list(_machine(len(scans), options))
 
@@ -226,19 +229,23 @@ def _freesurfer(options: argparse.Namespace) -> Path | None:
 
 
 def _each_scan(
-    scans: Sequence[Scan], segmentations: dict[Path, Path], options: argparse.Namespace
+    scans: Sequence[Scan],
+    segmentations: dict[Path, Path],
+    masks: dict[Path, Path],
+    options: argparse.Namespace,
 ) -> Iterator[tuple[Scan, Checkup | None, list[Finding]]]:
     """Look at one scan after the other."""
     for number, scan in enumerate(scans, start=1):
         if sys.stderr.isatty():
             print(f"\r{number} of {len(scans)} scans", end="", file=sys.stderr, flush=True)
-        yield scan, *_scan(scan.path, segmentations.get(scan.path), options)
+        path = scan.path
+        yield scan, *_scan(path, segmentations.get(path), masks.get(path), options)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _scan(
-    path: Path, segmentation: Path | None, options: argparse.Namespace
+    path: Path, segmentation: Path | None, mask: Path | None, options: argparse.Namespace
 ) -> tuple[Checkup | None, list[Finding]]:
     from vxmprep.preparation.checkup import examine_header, examine_voxels
     from vxmprep.spatial.headers import inspect
@@ -252,7 +259,7 @@ def _scan(
         ]
         if options.headers_only:
             return None, findings
-        checkup = examine_voxels(path, segmentation)
+        checkup = examine_voxels(path, segmentation, mask)
     except ImageError as error:
         return None, [_finding("error", path, error)]
     except MemoryError:
@@ -268,6 +275,8 @@ def _scan(
         findings.append(_finding("warning", path, text))
     if checkup.segmentation:
         findings.append(_finding("error", segmentation, checkup.segmentation))
+    if checkup.mask:
+        findings.append(_finding("error", mask, checkup.mask))
     return checkup, findings
 
 
@@ -299,14 +308,29 @@ def _twins(checkups: dict[Path, Checkup]) -> list[Finding]:
     return findings
 
 
-def _masks(
-    every: Sequence[Scan], checkups: dict[Path, Checkup], options: argparse.Namespace
-) -> list[Finding]:
-    """Tell where the brain masks will come from, which is decided for the whole dataset."""
+def _masks(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
     from vxmprep.bids.segmentations import find_brain_mask
 
     derivatives = _derivatives(options)
-    lacking = [s for s in every if find_brain_mask(s, derivatives=derivatives) is None]
+    found = {scan.path: find_brain_mask(scan, derivatives=derivatives) for scan in scans}
+    return {path: mask for path, mask in found.items() if mask}
+
+
+def _not_fetched(scans: Sequence[Scan], options: argparse.Namespace) -> list[Finding]:
+    """Tell of segmentations and masks that are links to nothing."""
+    from vxmprep.bids.segmentations import find_broken_links
+    from vxmprep.spatial.opening import NOT_FETCHED
+
+    places = {"freesurfer_dir": _freesurfer(options), "derivatives": _derivatives(options)}
+    links = [path for scan in scans for path in find_broken_links(scan, **places)]
+    return [_finding("error", path, NOT_FETCHED) for path in links]
+
+
+def _strip(
+    every: Sequence[Scan], masks: dict[Path, Path], checkups: dict[Path, Checkup]
+) -> list[Finding]:
+    """Tell where the brain masks will come from, which is decided for the whole dataset."""
+    lacking = [scan for scan in every if scan.path not in masks]
     if not lacking:
         return [
             _finding("note", "skull", "all scans have a mask in --derivatives, which is taken")

@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 
-from vxmprep.preparation.brain import already_stripped, stripped_mask
+from vxmprep.preparation.brain import already_stripped, mask_on_scan, stripped_mask
 from vxmprep.preparation.segmentation import load_labels, misplaced
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.images import ImageError, like, load_scan, not_finite
+from vxmprep.spatial.images import ImageError, like, load, load_scan, not_finite
 from vxmprep.spatial.opening import open_image
 
 THICKEST_MM = 2.5
@@ -53,6 +53,8 @@ class Checkup:
         The same for images of the same voxels, however they are compressed, scaled or turned.
     segmentation : str or None
         What is wrong with the segmentation, if one was given and something is.
+    mask : str or None
+        The same of the brain mask.
     """
 
     stripped: bool
@@ -60,6 +62,7 @@ class Checkup:
     not_finite: int
     fingerprint: str
     segmentation: str | None = None
+    mask: str | None = None
 
 
 def examine_header(path: str | Path) -> list[str]:
@@ -108,7 +111,11 @@ def _forms(image: nb.spatialimages.SpatialImage) -> list[str]:
     return []
 
 
-def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> Checkup:
+def examine_voxels(
+    path: str | Path,
+    segmentation: str | Path | None = None,
+    mask: str | Path | None = None,
+) -> Checkup:
     """Look at a scan's voxels: stripped or not, cut off, and what identifies it.
 
     Parameters
@@ -117,6 +124,8 @@ def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> 
         The scan.
     segmentation : path, optional
         FreeSurfer-numbered labels that should be this scan's.
+    mask : path, optional
+        Brain mask made elsewhere that should be this scan's.
 
     Raises
     ------
@@ -131,7 +140,7 @@ def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> 
     cut = tuple(side for side, area in most.items() if areas[side] > area)
     if not stripped and areas["bottom"] > NECK_CM2 and _height(scan) < SHORTEST_HEAD_MM:
         cut += ("bottom",)
-    wrong = None
+    wrong = odd = None
     if segmentation is not None:
         # Without a mask of the brain, labels of another scan may still lie outside the head.
         body = stripped_mask(scan) if stripped else _head(scan)
@@ -139,7 +148,12 @@ def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> 
             wrong = misplaced(load_labels(segmentation), body)
         except ImageError as error:
             wrong = str(error)
-    return Checkup(stripped, cut, not_finite(scan), _fingerprint(data), wrong)
+    if mask is not None:
+        try:
+            mask_on_scan(load(mask), scan)
+        except ImageError as error:
+            odd = str(error)
+    return Checkup(stripped, cut, not_finite(scan), _fingerprint(data), wrong, odd)
 
 
 def _head(scan: nb.Nifti1Image) -> nb.Nifti1Image:
