@@ -88,6 +88,11 @@ def test_every_trait_of_a_node_says_what_it_is(name):
             assert trait in own or spec.trait(trait).desc, f"{name}.{trait}"
 
 
+@pytest.mark.parametrize("name", interfaces.__all__)
+def test_every_node_has_an_example(name):
+    assert ">>> node" in getattr(interfaces, name).__doc__
+
+
 def test_skull_strip_takes_a_stripped_scan_as_it_is(scan):
     found = outputs_of("SkullStrip", in_file=scan, method="auto")
     assert found.method == "none"

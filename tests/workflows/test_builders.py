@@ -133,6 +133,11 @@ def test_a_builder_touches_neither_environment_nor_folder(builder, scan, tmp_pat
 
 
 @pytest.mark.parametrize("builder", BUILDERS, ids=lambda b: b.__name__)
+def test_a_builder_has_an_example(builder):
+    assert f"{builder.__name__}(" in inspect.getdoc(builder).partition("Examples")[2]
+
+
+@pytest.mark.parametrize("builder", BUILDERS, ids=lambda b: b.__name__)
 def test_inputs_and_outputs_of_a_graph_are_documented(builder, scan, tmp_path):
     text = inspect.getdoc(builder)
     workflow = built(builder, scan, tmp_path)

@@ -110,7 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         convert(options)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        # Inputs are read by functions that say more; this names a temporary file of the output.
+        said = f"-o {options.output}: {error.strerror or error}; give a place to write to"
+        print(f"{parser.prog}: {said}", file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -117,7 +117,9 @@ def read_lta(path: str | Path) -> np.ndarray:
             source, target = (_affine_of(pairs, which) for which in (0, 1))
             matrix = target @ matrix @ np.linalg.inv(source)
         return np.linalg.inv(matrix)
-    except (ValueError, KeyError, IndexError, np.linalg.LinAlgError) as error:
+    except KeyError as error:
+        raise ValueError(f"{path}: not an LTA of one affine (no {error.args[0]} in it)") from error
+    except (ValueError, IndexError, np.linalg.LinAlgError) as error:
         raise ValueError(f"{path}: not an LTA of one affine ({error})") from error
 
 
