@@ -59,7 +59,7 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     Raises
     ------
     ValueError
-        If the grids differ.
+        If the grids differ, or the values are not whole numbers by their type.
 
     Examples
     --------
@@ -69,6 +69,9 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     """
     if fixed.shape != moving.shape:
         raise ValueError(f"overlaps: grids differ, {fixed.shape} and {moving.shape}")
+    for labels in (fixed, moving):
+        if labels.dtype.kind not in "iub":
+            raise ValueError(f"overlaps: labels are {labels.dtype}; give whole numbers")
     fixed, moving = fixed.ravel(), moving.ravel()
     in_fixed, in_moving, in_both = (
         dict(zip(*np.unique(values, return_counts=True), strict=True))

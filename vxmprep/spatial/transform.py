@@ -82,6 +82,8 @@ class Transform:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Map points (n, 3), RAS mm."""
+        if np.ndim(points) != 2 or np.shape(points)[1] != 3:
+            raise ValueError(f"points: of shape {np.shape(points)}; give (n, 3), RAS mm")
         out = np.empty(np.shape(points))
         for start in range(0, len(out), BLOCK):
             block = np.asarray(points[start : start + BLOCK], dtype=float)
