@@ -198,7 +198,7 @@ def init_scan_wf(
     Raises
     ------
     ValueError
-        If `output_dir` is given without what derivatives need.
+        If `output_dir` is given without what derivatives need, or a stage is not known.
 
     Examples
     --------
@@ -222,6 +222,9 @@ def init_scan_wf(
     """
     if output_dir is not None and not (t1w and entities and source):
         raise ValueError("output_dir: derivatives need t1w, entities and source too; give them")
+    for stage in stages:
+        if stage not in STAGES:
+            raise ValueError(f"stages: {stage!r} is none; give some of {', '.join(STAGES)}")
     stages = [stage for stage in STAGES if stage in stages]
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface([*ATLAS_FILES, *OWN_FILES]), name="inputnode")

@@ -188,6 +188,11 @@ def test_derivatives_without_names_are_refused(tmp_path):
         init_scan_wf(t1w=IMAGE, output_dir=str(tmp_path))
 
 
+def test_a_stage_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="stages: 'registration' is none; give some of brain, "):
+        init_scan_wf(stages=("brain", "registration"))
+
+
 def test_without_derivatives_every_mandatory_input_of_a_cohort_is_filled():
     scans = [{"t1w": IMAGE}, {"t1w": IMAGE, "segmentation": LABELS, "mask_file": IMAGE}]
     workflow = init_cohort_wf(scans=scans, atlas_image=IMAGE, atlas_labels=LABELS)
