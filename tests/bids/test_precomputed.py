@@ -183,6 +183,20 @@ def test_what_is_there_and_newer_is_kept(tmp_path):
     assert given.stat().st_ino != made
 
 
+def test_what_is_no_longer_handed_over_is_removed(tmp_path):
+    for stem in ("sub-01_ses-1", "sub-01_ses-2", "sub-02"):
+        folder = one_scan(tmp_path / "out", stem)
+    root = tmp_path / "given"
+    list(hand_over(tmp_path / "out", root, sessionwise=True))
+    before = {path for path in root.rglob("*") if path.is_file()}
+    assert len(before) == 1 + 3 * 5
+    metrics = folder / "sub-02_space-A_desc-registration_metrics.json"
+    metrics.write_text(json.dumps({"Quality": {"Verdict": "fail"}}))
+    list(hand_over(tmp_path / "out", root))
+    after = {path for path in root.rglob("*") if path.is_file()}
+    assert after == {path for path in before if "ses-2" not in path.name and "02" not in path.name}
+
+
 def test_another_dataset_is_not_written_into(tmp_path):
     one_scan(tmp_path / "out", "sub-01")
     (tmp_path / "study").mkdir()

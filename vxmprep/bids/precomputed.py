@@ -133,6 +133,8 @@ def check_target(target: Path, output_dir: Path) -> None:
 def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> Iterator[str]:
     """Write a folder for fMRIPrep's ``--derivatives``; what is there and newer is kept.
 
+    What an earlier call wrote and this one would not is removed: fMRIPrep must find one of each.
+
     fMRIPrep takes one scan of each participant, which is the first here, or with
     ``--subject-anatomical-reference sessionwise`` one of each session. Transforms get a field at
     every voxel of the atlas's grid: fMRIPrep's resampler interpolates between them with splines,
@@ -166,6 +168,7 @@ def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> I
         "GeneratedBy": [{"Name": "vxmprep", "Version": vxmprep.__version__}],
     }
     write_json(target / "dataset_description.json", description)
+    written: set[Path] = set()
     for participant, every in sources.items():
         ours = [source for source in every if source.scan == every[0].scan]
         others = sorted({source.stem for source in every} - {ours[0].stem})
@@ -175,11 +178,14 @@ def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> I
             continue
         for source in ours:
             folder = target / source.forward.parent.relative_to(output_dir)
-            _write(source, folder)
+            written |= _write(source, folder)
         spaces = ", ".join(source.space for source in ours)
         one = "session" if sessionwise else "participant"
         more = f"; not {', '.join(others)}: fMRIPrep takes one scan of a {one}" if others else ""
         yield f"{participant} -> {folder} ({spaces}){more}"
+    for path in target.glob("sub-*/**/anat/*"):
+        if path not in written:
+            path.unlink()
 
 
 def _unfit(sources: list[Source]) -> str:
@@ -201,11 +207,12 @@ def _json(path: Path) -> dict:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _write(source: Source, folder: Path) -> None:
-    grid = None
+def _write(source: Source, folder: Path) -> set[Path]:
+    grid, written = None, set()
     for path in (source.scan, source.mask, source.forward, source.inverse):
         own = entities_of(source.forward)["to"]
         new = folder / path.name.replace(f"-{own}_", f"-{source.space}_")
+        written |= {new, sidecar_of(new)}
         if new.is_file() and new.stat().st_mtime >= path.stat().st_mtime:
             continue
         if path.suffix == ".h5":
@@ -215,6 +222,7 @@ def _write(source: Source, folder: Path) -> None:
             _copy(path, new)
         if sidecar_of(path).is_file():
             _copy(sidecar_of(path), sidecar_of(new))
+    return written
 
 
 def _write_full(path: Path, new: Path, grid: Grid) -> None:
