@@ -29,6 +29,10 @@ INPUTS := $(PARITY)/pair
 ORIGINAL := --no-deps voxelmorph==0.2 neurite==0.2 pystrum==0.4
 SUPPORT := "numpy<2" nibabel scipy scikit-image scikit-learn h5py matplotlib tqdm six packaging
 
+# Whose own code reads our files in the tests, which are skipped without: FreeSurfer's library, for which
+# pip needs a C compiler, and the loader of sMRIPrep, without all that it runs.
+OTHERS := surfa xxhash smriprep niworkflows acres
+
 .PHONY: demo test test-hpc parity parity-fixtures bench bundled-model docs lint clean env
 
 demo: $(STAMP)
@@ -115,6 +119,7 @@ $(STAMP): setup.py
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	-$(BIN)/python -m pip install --quiet --no-deps $(OTHERS)
 	touch $@
 
 clean:

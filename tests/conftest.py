@@ -1,6 +1,7 @@
 """What the tests share: the real scans, where they are at hand, and the default atlas."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nb
@@ -11,6 +12,9 @@ from hypothesis import settings
 from scipy import ndimage
 
 from vxmprep.atlas import PreparedAtlas, default_files, find_atlas, prepare_atlas
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.images import load
+from vxmprep.spatial.resample import resample
 
 # The same examples in every run: what a change breaks is seen by whoever makes it.
 settings.register_profile("same", derandomize=True)
@@ -56,6 +60,52 @@ def real_pair(shared_data):
     images = [_on_grid(volume, shape, 1) for volume in (moving, fixed)]
     labels = [_on_grid(volume, shape, 0) for volume in (moving_labels, fixed_labels)]
     return *images, images[1] > 0, *labels
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """The default atlas shrunk to a third: a brain of 65 mm, on which all steps are quick."""
+
+    brain: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+
+    def atlas(self, folder: Path) -> list[str]:
+        """Write the atlas and its labels, and give the options that choose them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        image, labels = folder / "atlas.nii.gz", folder / "atlas_labels.nii.gz"
+        nb.save(nb.Nifti1Image(self.brain, self.affine), image)
+        nb.save(nb.Nifti1Image(self.labels, self.affine), labels)
+        return ["--atlas", str(image), "--atlas-name", "tiny", "--atlas-labels", str(labels)]
+
+    def scan(self, path: Path, number: int = 1) -> Path:
+        """Write a scan: the atlas moved and in another contrast, different for every number."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        brain = np.where(self.brain > 0, 20 + self.brain ** (1 + 0.02 * number), 0)
+        moved = ndimage.shift(brain, (0.7, -0.4 * number, 0.5), order=1)
+        scaled = np.rint(1000 * moved / moved.max()).astype(np.int16)
+        nb.save(nb.Nifti1Image(scaled, self.affine), path)
+        return path
+
+    def segmentation(self, path: Path, number: int = 1) -> Path:
+        """Write the labels of a scan."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        moved = ndimage.shift(self.labels, (0.7, -0.4 * number, 0.5), order=0)
+        nb.save(nb.Nifti1Image(moved, self.affine), path)
+        return path
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    image, labels = (load(path, kind) for path, kind in zip(
+        default_files(), (np.float32, np.int32), strict=True
+    ))  # fmt: skip
+    grid = Grid.of(image)
+    coarse = Grid(tuple(n // 3 for n in grid.shape), grid.affine @ np.diag([3.0, 3.0, 3.0, 1.0]))
+    brain = np.asarray(resample(image, coarse, np.eye(4)).dataobj)
+    parts = np.asarray(resample(labels, coarse, np.eye(4), nearest=True).dataobj)
+    affine = nb.affines.from_matvec(np.eye(3), -np.array(coarse.shape) / 2)
+    return Tiny(brain.astype(np.float32), parts.astype(np.int16), affine)
 
 
 def _scan(shared_data, subject: str) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ PARSERS = {
 OTHERS = {
     "--inmgzwarp", "--outm3z", "--rel",
     "--bind", "--build-arg", "--cleanenv", "--containall", "--index-url", "--nv",
-    "--output-spaces", "--qos",
+    "--output-spaces", "--qos", "--subject-anatomical-reference",
 }  # fmt: skip
 """Options of other programs that the pages speak of."""
 

@@ -36,6 +36,18 @@ PRECISION = ("auto", "float32", "bfloat16")
 BUNDLED = Path(__file__).with_name("models") / "bundled.pt"
 """The network that comes along; its card lies beside it."""
 
+
+def model_file(model: str | Path) -> Path:
+    """Give the file of a network: the word ``bundled`` is the one that comes along.
+
+    Examples
+    --------
+    >>> model_file("bundled").name, str(model_file("study/model.pt"))
+    ('bundled.pt', 'study/model.pt')
+    """
+    return BUNDLED if str(model) == "bundled" else Path(model)
+
+
 SHARED = ("device", "precision", "threads")
 """Settings of a training that are those of the run, or follow from them."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import nibabel as nb
 import numpy as np
 
-from vxmprep.config import default_iterations
+from vxmprep.config import default_iterations, model_file
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.itk import write_composite
 
@@ -136,7 +136,8 @@ def register(
     mask : image
         The atlas's brain mask on the same grid.
     model : path, optional
-        Checkpoint of a VoxelMorph network; without one the refinement starts from zero.
+        Checkpoint of a VoxelMorph network, or ``bundled``, which is the one that comes along;
+        without one the refinement starts from zero.
     iterations : int
         Most iterations of the refinement; 0 leaves the network's field alone. See
         `vxmprep.morph.refine.schedule`. Where the result is not sound, the refinement is run once
@@ -369,7 +370,7 @@ def _predict(
     from vxmprep.morph.checkpoint import load_checkpoint
     from vxmprep.morph.predict import predict
 
-    loaded = load_checkpoint(model)
+    loaded = load_checkpoint(model_file(model))
     loaded.network.to(scan.device)
     displacement = predict(loaded, scan, atlas, dtype)
     if not displacement.isfinite().all():

@@ -3,7 +3,7 @@
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from vxmprep.config import BUNDLED, COARSE_ITERATIONS, default_iterations
+from vxmprep.config import BUNDLED, COARSE_ITERATIONS, default_iterations, model_file
 from vxmprep.interfaces import Register
 
 
@@ -21,9 +21,11 @@ def init_registration_wf(
     Parameters
     ----------
     model : path, optional
-        Checkpoint of a VoxelMorph network; refinement alone without one.
+        Checkpoint of a VoxelMorph network, or ``"bundled"``, which is the one that comes along;
+        refinement alone without one.
     iterations : int, optional
-        Iterations of the refinement; 0 turns it off. By default 22 after a network, 110 without.
+        Iterations of the refinement; 0 turns it off. By default as
+        `vxmprep.config.default_iterations` says.
     device : {"cpu", "cuda", "cuda:N"}
         Where network and refinement run.
     precision : {"auto", "float32", "bfloat16"}
@@ -66,7 +68,7 @@ def init_registration_wf(
     memory = 3.6
     if model is None and iterations <= COARSE_ITERATIONS:
         memory = 2.6
-    elif model is not None and model != str(BUNDLED):
+    elif model is not None and model_file(model) != BUNDLED:
         memory = 4.5  # one of 1 mm in float32
     register = pe.Node(
         Register(

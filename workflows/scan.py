@@ -1,7 +1,8 @@
-"""All that happens to one scan, in stages that each write what they made.
+"""All that happens to one scan, in stages.
 
-A stage reads what earlier ones wrote, whether they ran just now or in another run: the results are
-the same to the bit.
+For derivatives each stage writes what it made, and reads what earlier ones wrote, whether they ran
+just now or in another run: the results are the same to the bit. Without them the stages are
+connected as they are.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from vxmprep.reports.contents import FIGURES
 from vxmprep.workflows.evaluation import init_evaluation_wf
 from vxmprep.workflows.preparation import init_alignment_wf, init_brain_wf
 from vxmprep.workflows.registration import init_registration_wf
+
+OWN_FILES = ("t1w", "mask_file", "segmentation")
+"""What is a scan's own."""
 
 STAGES = ("brain", "align", "labels", "register", "evaluate", "report")
 ATLAS_FILES = ("brain", "mask", "labels", "network_brain", "network_mask")
@@ -87,11 +91,11 @@ GIVES = {
 
 def init_scan_wf(
     *,
-    t1w: str,
-    entities: tuple[tuple[str, str], ...],
-    output_dir: str,
-    space: str,
-    source: str,
+    t1w: str | None = None,
+    output_dir: str | None = None,
+    entities: tuple[tuple[str, str], ...] = (),
+    source: str | None = None,
+    space: str = "atlas",
     stages: Sequence[str] = STAGES,
     ready: dict | None = None,
     segmentation: str | None = None,
@@ -111,20 +115,23 @@ def init_scan_wf(
     mem_gb: float = 1.0,
     name: str = "scan_wf",
 ) -> pe.Workflow:
-    """Build the graph of one scan: find the brain, align, register, evaluate, draw; write each.
+    """Build the graph of one scan: find the brain, align, register, evaluate, draw.
+
+    Paths go in and paths come out. With `output_dir` each stage also writes its results as BIDS
+    derivatives, under the names that `entities` give.
 
     Parameters
     ----------
-    t1w : path
-        The scan.
+    t1w : path, optional
+        The scan; else it comes through the inputnode.
+    output_dir : path, optional
+        Root of the derivatives; without it none are written.
     entities : tuple of (str, str)
-        Its BIDS entities.
-    output_dir : path
-        Root of the derivatives.
+        BIDS entities of the scan; for derivatives.
+    source : str, optional
+        BIDS URI of the scan; for derivatives.
     space : str
         Label of the atlas's space.
-    source : str
-        BIDS URI of the scan.
     stages : sequence of str
         Which of ``brain`` (mask, bias field), ``align`` (affine, network grid), ``labels``
         (segmentation on the network grid), ``register``, ``evaluate`` and ``report`` (pictures)
@@ -135,7 +142,7 @@ def init_scan_wf(
     segmentation, segmentation_source : str, optional
         FreeSurfer-numbered labels of the scan, and their BIDS URI.
     mask_file : path, optional
-        Brain mask made elsewhere.
+        Brain mask made elsewhere, in the scan's world; see `skull_strip`.
     provenance : dict, optional
         What the sidecars say, by stage.
     skull_strip, bias_correct
@@ -156,15 +163,54 @@ def init_scan_wf(
     Inputs
     ------
     brain, mask, labels, network_brain, network_mask
-        The atlas, as `vxmprep.interfaces.PrepareAtlas` gives it.
+        The atlas, as `vxmprep.interfaces.PrepareAtlas` gives it: on its own grid and on the
+        network's.
+    t1w, mask_file, segmentation
+        The scan's own files, where they are not given as arguments: any grid of one world.
 
     Outputs
     -------
-    files
-        For each stage run, ``<stage>``: the files written by what they hold.
+    t1w, mask
+        Bias-corrected scan and brain mask on its own grid.
+    strip_method, flags
+        How the mask was made, and what is doubtful about the scan.
+    affine, affine_summary
+        ITK affine, atlas points to scan points (RAS mm inside), and JSON of its judgement.
+    conformed, conformed_labels
+        Brain (uint8) and segmentation on the network's grid.
+    forward, inverse, register_summary
+        ITK composites that resample the scan onto the atlas and back, and JSON of their measures.
+    t1w_in_atlas, mask_in_atlas, labels_in_atlas, labels_in_atlas_affine
+        On the atlas's grid, one interpolation from the scan.
+    atlas_labels_in_scan
+        On the scan's grid.
+    jacobian
+        Determinant of the deformable part, mm to mm, on the atlas's grid.
+    dice, metrics
+        Table (TSV) and measures (JSON).
+    figure_mask, figure_atlas, figure_affine, figure_full, figure_contours, figure_jacobian
+        Pictures.
+    figure_grid, figure_dice, viewer
+        Pictures, and what the page's viewer shows.
+    brain, align, labels, register, evaluate, report
+        With `output_dir`, for each stage run: the files written, by what they hold.
+
+    Raises
+    ------
+    ValueError
+        If `output_dir` is given without what derivatives need, or a stage is not known.
 
     Examples
     --------
+    In a workflow of your own:
+
+    >>> scan = init_scan_wf(stages=("brain", "align", "register"), iterations=100)
+    >>> scan.inputs.inputnode.t1w = "T1w.nii.gz"
+    >>> "save_align" in scan.list_node_names()
+    False
+
+    With derivatives:
+
     >>> from vxmprep.atlas import default_files
     >>> image, _ = default_files()
     >>> scan = init_scan_wf(
@@ -174,9 +220,17 @@ def init_scan_wf(
     >>> sorted(name for name in scan.list_node_names() if "save" in name)
     ['save_align', 'save_brain']
     """
+    if output_dir is not None and not (t1w and entities and source):
+        raise ValueError("output_dir: derivatives need t1w, entities and source too; give them")
+    for stage in stages:
+        if stage not in STAGES:
+            raise ValueError(f"stages: {stage!r} is none; give some of {', '.join(STAGES)}")
+    stages = [stage for stage in STAGES if stage in stages]
     workflow = pe.Workflow(name=name)
-    atlas = pe.Node(niu.IdentityInterface(list(ATLAS_FILES)), name="inputnode")
-    outputnode = pe.Node(niu.IdentityInterface(list(stages)), name="outputnode")
+    inputnode = pe.Node(niu.IdentityInterface([*ATLAS_FILES, *OWN_FILES]), name="inputnode")
+    results = dict.fromkeys(result for stage in stages for result in GIVES[stage].values())
+    whole = stages if output_dir is not None else []
+    outputnode = pe.Node(niu.IdentityInterface([*results, *whole]), name="outputnode")
     threads = {"mem_gb": mem_gb, "omp_nthreads": omp_nthreads}
     gpu = device.startswith("cuda")
     builders = {
@@ -199,14 +253,22 @@ def init_scan_wf(
     }
     originals = {"brain": [t1w, mask_file], "labels": [segmentation], "evaluate": [segmentation]}
     feeds = {
-        "scan": t1w,
-        "mask_file": mask_file,
-        "segmentation": segmentation,
+        "scan": t1w or (inputnode, "t1w"),
+        "mask_file": mask_file or (inputnode, "mask_file"),
+        "segmentation": segmentation or (inputnode, "segmentation"),
         **(ready or {}),
-        **{f"atlas_{key}": (atlas, key) for key in ATLAS_FILES},
+        **{f"atlas_{key}": (inputnode, key) for key in ATLAS_FILES},
     }
-    for stage in [stage for stage in STAGES if stage in stages]:
+    for stage in stages:
         node = builders[stage]()
+        _feed(workflow, node, {end: feeds.get(feed) for end, feed in TAKES[stage].items()})
+        # Of the flags only those of the scan itself are wanted later on.
+        kept = {
+            name: end for end, name in GIVES[stage].items() if name != "flags" or stage == "brain"
+        }
+        if output_dir is None:
+            feeds.update({name: (node, end) for name, end in kept.items()})
+            continue
         save = pe.Node(
             SaveScan(
                 output_dir=output_dir,
@@ -221,16 +283,14 @@ def init_scan_wf(
         )
         if segmentation is not None:
             save.inputs.segmentation_source = segmentation_source or segmentation
-        _feed(workflow, node, {end: feeds.get(feed) for end, feed in TAKES[stage].items()})
         if stage == "evaluate":
             _feed(workflow, save, {"strip_method": feeds.get("strip_method")})
         workflow.connect([
             (node, save, list(GIVES[stage].items())),
             (save, outputnode, [("files", stage)]),
         ])  # fmt: skip
-        # Of the flags only those of the scan itself are wanted later on.
-        kept = [name for name in GIVES[stage].values() if name != "flags" or stage == "brain"]
         feeds.update({name: (save, name) for name in kept})
+    _feed(workflow, outputnode, {name: feeds.get(name) for name in results})
     return workflow
 
 

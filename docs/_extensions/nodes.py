@@ -19,12 +19,7 @@ ARGUMENTS = {
         "space": "MNI",
         "output_dir": "out",
     },
-    "init_training_wf": {
-        "scans": [{"name": "1", "participant": "1", "image": ATLAS}],
-        "atlas_image": ATLAS,
-        "space": "MNI",
-        "folder": "models/study",
-    },
+    "init_training_wf": {"folder": "models/study"},
 }
 """What builders are called with to draw their graph, where there must be something."""
 

@@ -89,6 +89,42 @@ def test_smriprep_finds_each_file_once(tmp_path):
     }
 
 
+def test_what_smriprep_itself_collects_is_what_was_handed_over(tmp_path):
+    loader = pytest.importorskip("smriprep.utils.bids")
+    for session in ("1", "2"):
+        one_scan(tmp_path / "out", f"sub-01_ses-{session}", "MNI")
+    root = tmp_path / "given"
+    for sessionwise, chosen in ((False, "1"), (True, "2")):
+        list(hand_over(tmp_path / "out", root, sessionwise=sessionwise))
+        found = loader.collect_derivatives(
+            root, "01", ["MNI"], session_id=chosen if sessionwise else None
+        )
+        stem = root / "sub-01" / f"ses-{chosen}" / "anat" / f"sub-01_ses-{chosen}"
+        assert found["t1w_preproc"] == f"{stem}_desc-preproc_T1w.nii.gz"
+        assert found["t1w_mask"] == f"{stem}_desc-brain_mask.nii.gz"
+        assert found["transforms"] == {
+            "MNI": {
+                "forward": f"{stem}_from-T1w_to-MNI_mode-image_xfm.h5",
+                "reverse": f"{stem}_from-MNI_to-T1w_mode-image_xfm.h5",
+            }
+        }
+
+
+def test_scans_that_are_not_handed_over_are_named(tmp_path):
+    for stem in ("sub-01_ses-1_run-1", "sub-01_ses-1_run-2", "sub-01_ses-2"):
+        one_scan(tmp_path / "out", stem)
+    [line] = hand_over(tmp_path / "out", tmp_path / "given")
+    assert line.endswith(
+        "(A); not sub-01_ses-1_run-2, sub-01_ses-2: fMRIPrep takes one scan of a participant"
+    )
+    first, second = hand_over(tmp_path / "out", tmp_path / "each", sessionwise=True)
+    assert first.startswith("sub-01_ses-1 -> ")
+    assert first.endswith("(A); not sub-01_ses-1_run-2: fMRIPrep takes one scan of a session")
+    assert second.endswith("ses-2/anat (A)")
+    names = {path.name.split("_desc-")[0] for path in (tmp_path / "each").rglob("*_mask.nii.gz")}
+    assert names == {"sub-01_ses-1_run-1", "sub-01_ses-2"}
+
+
 def test_all_atlases_of_a_scan_go_together(tmp_path):
     one_scan(tmp_path / "out", "sub-01")
     one_scan(tmp_path / "out", "sub-01", "B")
@@ -147,6 +183,20 @@ def test_what_is_there_and_newer_is_kept(tmp_path):
     assert given.stat().st_ino != made
 
 
+def test_what_is_no_longer_handed_over_is_removed(tmp_path):
+    for stem in ("sub-01_ses-1", "sub-01_ses-2", "sub-02"):
+        folder = one_scan(tmp_path / "out", stem)
+    root = tmp_path / "given"
+    list(hand_over(tmp_path / "out", root, sessionwise=True))
+    before = {path for path in root.rglob("*") if path.is_file()}
+    assert len(before) == 1 + 3 * 5
+    metrics = folder / "sub-02_space-A_desc-registration_metrics.json"
+    metrics.write_text(json.dumps({"Quality": {"Verdict": "fail"}}))
+    list(hand_over(tmp_path / "out", root))
+    after = {path for path in root.rglob("*") if path.is_file()}
+    assert after == {path for path in before if "ses-2" not in path.name and "02" not in path.name}
+
+
 def test_another_dataset_is_not_written_into(tmp_path):
     one_scan(tmp_path / "out", "sub-01")
     (tmp_path / "study").mkdir()
@@ -154,6 +204,16 @@ def test_another_dataset_is_not_written_into(tmp_path):
     for target in ("study", "out"):
         with pytest.raises(UsageError, match="give a folder of its own"):
             list(hand_over(tmp_path / "out", tmp_path / target))
+
+
+def test_the_command_hands_over_by_session(tmp_path, capsys):
+    for session in ("1", "2"):
+        one_scan(tmp_path / "out", f"sub-01_ses-{session}")
+    words = [str(tmp_path / "out"), "--sessionwise", "-o"]
+    assert main([*words, str(tmp_path / "given"), "--format", "fmriprep"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main([*words, str(tmp_path / "a.x5")]) == 2
+    assert "--sessionwise is for --format fmriprep" in capsys.readouterr().err
 
 
 def test_the_command_tells_bad_input_in_one_line(tmp_path, capsys):

@@ -1,11 +1,14 @@
 """Where other programs left a scan's segmentation or brain mask."""
 
+import json
 from pathlib import Path
 
 import pytest
+from bids.layout.writing import build_path
 
 from vxmprep.bids.dataset import Scan
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
+from vxmprep.bids.transforms import find_transform
 
 PLAIN = Scan(Path("/d/sub-01/anat/sub-01_T1w.nii.gz"), (("subject", "01"),))
 IN_SESSION = Scan(
@@ -144,3 +147,33 @@ def test_freesurfers_folder_is_looked_for_in_the_output_and_then_in_the_dataset(
         folder.mkdir(parents=True)
         assert find_freesurfer_dir(None, output, dataset) == folder
     assert find_freesurfer_dir(tmp_path, output, dataset) == tmp_path
+
+
+def test_what_niworkflows_writes_under_its_own_names_is_found(tmp_path):
+    data = pytest.importorskip("niworkflows.data")
+    patterns = json.loads(data.load("nipreps.json").read_text())["default_path_patterns"]
+
+    def written(**entities: str) -> Path:
+        whose = dict(IN_SESSION.entities, datatype="anat")
+        path = tmp_path / build_path({**whose, **entities}, patterns)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    for space in ({}, {"space": "MNI152NLin2009cAsym"}):
+        mask = written(desc="brain", suffix="mask", extension=".nii.gz", **space)
+        tissues = written(suffix="dseg", extension=".nii.gz", **space)
+        aseg = written(desc="aseg", suffix="dseg", extension=".nii.gz", **space)
+        if not space:
+            wanted = mask, aseg
+            assert tissues.name == "sub-01_ses-a_run-1_dseg.nii.gz"
+    ways = (
+        {"from": "T1w", "to": "MNI152NLin2009cAsym"},
+        {"from": "MNI152NLin2009cAsym", "to": "T1w"},
+    )
+    forward, back = (written(mode="image", suffix="xfm", extension=".h5", **way) for way in ways)
+    assert find_brain_mask(IN_SESSION, derivatives=[tmp_path]) == wanted[0]
+    assert found(IN_SESSION, None, tmp_path) == wanted[1]
+    image = "sub-01_ses-a_task-rest_bold.nii.gz"
+    assert find_transform(tmp_path, image, to="MNI152NLin2009cAsym") == forward
+    assert find_transform(tmp_path, image, to="T1w") == back

@@ -6,71 +6,19 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import nibabel as nb
-import numpy as np
 import pytest
-from scipy.ndimage import shift
 
-from vxmprep.atlas import default_files
 from vxmprep.cli.run import main
 from vxmprep.cli.workers import Worker
-from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.images import load
-from vxmprep.spatial.resample import resample
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """The default atlas shrunk to a third: a brain of 65 mm, on which all steps are quick."""
-
-    brain: np.ndarray
-    labels: np.ndarray
-    affine: np.ndarray
-
-    def atlas(self, folder: Path) -> list[str]:
-        """Write the atlas and its labels, and give the options that choose them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        image, labels = folder / "atlas.nii.gz", folder / "atlas_labels.nii.gz"
-        nb.save(nb.Nifti1Image(self.brain, self.affine), image)
-        nb.save(nb.Nifti1Image(self.labels, self.affine), labels)
-        return ["--atlas", str(image), "--atlas-name", "tiny", "--atlas-labels", str(labels)]
-
-    def scan(self, path: Path, number: int = 1) -> Path:
-        """Write a scan: the atlas moved and in another contrast, different for every number."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        brain = np.where(self.brain > 0, 20 + self.brain ** (1 + 0.02 * number), 0)
-        moved = shift(brain, (0.7, -0.4 * number, 0.5), order=1)
-        scaled = np.rint(1000 * moved / moved.max()).astype(np.int16)
-        nb.save(nb.Nifti1Image(scaled, self.affine), path)
-        return path
-
-    def segmentation(self, path: Path, number: int = 1) -> Path:
-        """Write the labels of a scan."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        moved = shift(self.labels, (0.7, -0.4 * number, 0.5), order=0)
-        nb.save(nb.Nifti1Image(moved, self.affine), path)
-        return path
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Tiny:
-    image, labels = (load(path, kind) for path, kind in zip(
-        default_files(), (np.float32, np.int32), strict=True
-    ))  # fmt: skip
-    grid = Grid.of(image)
-    coarse = Grid(tuple(n // 3 for n in grid.shape), grid.affine @ np.diag([3.0, 3.0, 3.0, 1.0]))
-    brain = np.asarray(resample(image, coarse, np.eye(4)).dataobj)
-    parts = np.asarray(resample(labels, coarse, np.eye(4), nearest=True).dataobj)
-    affine = nb.affines.from_matvec(np.eye(3), -np.array(coarse.shape) / 2)
-    return Tiny(brain.astype(np.float32), parts.astype(np.int16), affine)
 
 
 @dataclass(frozen=True)
 class Study:
     """A small dataset with the options that process it quickly."""
 
-    tiny: Tiny
+    tiny: Any
     root: Path
     options: tuple[str, ...]
 

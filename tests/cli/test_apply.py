@@ -293,6 +293,14 @@ BAD = {
         ["-i", "POINTS", "-t", "IMAGE", "-o", "o"],
         "not a displacement field",
     ),
+    "FLIRT's matrix": (
+        ["-i", "IMAGE", "-t", "FLIRT", "-r", "IMAGE", "-o", "o"],
+        "give what vxmprep-convert flirt.mat -r REFERENCE -m MOVING --format itk -o OUT.txt",
+    ),
+    "FSL's warp": (
+        ["-i", "POINTS", "-t", "FNIRT", "-o", "o"],
+        "give what vxmprep-convert fnirt.nii.gz -r REFERENCE -m MOVING --format itk -o OUT.nii.gz",
+    ),
     "vectors": (["-i", "WARP", "-t", "AFFINE", "-r", "IMAGE", "-o", "o"], "hold vectors"),
 }
 
@@ -305,9 +313,12 @@ def test_bad_input_is_told_in_one_line(case, tmp_path, monkeypatch, capsys):
     write_affine(tmp_path / "affine.txt", AFFINE)
     write_field(tmp_path / "warp.nii.gz", np.zeros((*ATLAS.shape, 3)), ATLAS)
     (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n")
+    (tmp_path / "flirt.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    nb.save(nb.Nifti1Image(np.zeros((*ATLAS.shape, 3), np.float32), ATLAS.affine), "fnirt.nii.gz")
     before = set(tmp_path.iterdir())
     names = {"IMAGE": "sub-01_T1w.nii", "LABELS": "sub-01_dseg.nii", "AFFINE": "affine.txt",
-             "WARP": "warp.nii.gz", "POINTS": "a.csv"}  # fmt: skip
+             "WARP": "warp.nii.gz", "POINTS": "a.csv", "FLIRT": "flirt.mat",
+             "FNIRT": "fnirt.nii.gz"}  # fmt: skip
     words, message = BAD[case]
     assert main([names.get(word, word) for word in words]) == 2
     line = said(capsys)

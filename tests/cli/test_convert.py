@@ -62,6 +62,12 @@ def test_affines_become_flirts_and_ltas(folder):
     assert "LINEAR_RAS_TO_RAS" in Path("a.lta").read_text()
 
 
+def test_a_place_that_cannot_be_written_to_is_named(folder, capsys):
+    (folder / "file").touch()
+    assert main([XFM, "-o", "file/a.mgz"]) == 2
+    assert capsys.readouterr().err.startswith("vxmprep-convert: -o file/a.mgz: ")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

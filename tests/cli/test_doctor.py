@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vxmprep.cli.doctor import main
+from vxmprep.preparation.checkup import examine_voxels
 
 
 def findings(study, capsys, *more: str) -> tuple[int, list[dict]]:
@@ -147,6 +148,7 @@ def test_stripped_and_whole_heads_together_are_a_warning(study, capsys):
     [
         (["--fs-subjects-dir", "none"], "--fs-subjects-dir none: no such folder"),
         (["-d", "a=none"], "--derivatives a=none: no such folder"),
+        (["--bids-filter-file", "none.json"], "none.json: no such file"),
     ],
 )
 def test_bad_usage_is_told_in_one_line(study, words, message, capsys):
@@ -154,6 +156,93 @@ def test_bad_usage_is_told_in_one_line(study, words, message, capsys):
         main([str(study.bids), *words])
     assert leaving.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_bad_usage(tmp_path, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main([str(tmp_path / "nowhere")])
+    assert leaving.value.code == 2
+    assert "nowhere: no such folder; give the root" in capsys.readouterr().err
+
+
+def test_sessions_and_filters_choose_as_they_do_for_the_command(study, tmp_path, capsys):
+    for session in ("a", "b"):
+        study.tiny.scan(
+            study.bids / "sub-03" / f"ses-{session}" / "anat" / f"sub-03_ses-{session}_T1w.nii.gz"
+        )
+    words = [str(study.bids), "--headers-only", "--json"]
+    main([*words, "--session-label", "ses-b"])
+    assert json.loads(capsys.readouterr().out)["scans"] == 1
+    (tmp_path / "filter.json").write_text('{"t1w": {"session": "a"}}')
+    main([*words, "--bids-filter-file", str(tmp_path / "filter.json")])
+    assert json.loads(capsys.readouterr().out)["scans"] == 1
+
+
+def test_masks_of_derivatives_are_told(study, capsys):
+    folder = study.root / "masks"
+    for label in ("01", "02"):
+        path = folder / f"sub-{label}" / "anat" / f"sub-{label}_desc-brain_mask.nii.gz"
+        path.parent.mkdir(parents=True)
+        shutil.copyfile(study.t1w(label), path)
+    description = {"Name": "masks", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
+    (folder / "dataset_description.json").write_text(json.dumps(description))
+    _, found = findings(study, capsys, "--headers-only", "-d", f"masks={folder}")
+    assert about(found, "skull", "note") == [
+        "all scans have a mask in --derivatives, which is taken"
+    ]
+    moved = nb.load(path)
+    moved.affine[:3, 3] += 400
+    nb.save(nb.Nifti1Image(moved.dataobj, moved.affine), path)
+    code, found = findings(study, capsys, "-d", f"masks={folder}")
+    assert code == 1
+    assert about(found, path, "error") == [
+        "the brain mask given does not overlap the scan: is it another scan's?"
+    ]
+    path.unlink()
+    _, found = findings(study, capsys, "--headers-only", "-d", f"masks={folder}")
+    assert "1 of 2 scans lack the brain mask" in about(found, "sub-02_T1w.nii.gz", "warning")[0]
+
+
+def test_segmentations_and_masks_that_were_not_fetched_are_errors(study, capsys):
+    aseg = study.aseg("02")
+    aseg.parent.mkdir(parents=True)
+    mask = study.root / "masks" / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz"
+    mask.parent.mkdir(parents=True)
+    for path in (aseg, mask):
+        path.symlink_to("../../.git/annex/objects/x")
+    code, found = findings(study, capsys, "--headers-only", "-d", f"masks={study.root / 'masks'}")
+    assert code == 1
+    for path in (aseg, mask):
+        assert "datalad get" in about(found, path, "error")[0]
+
+
+def test_a_scan_turned_is_one_scan_under_two_names(study, capsys):
+    image = nb.load(study.t1w("01"))
+    orientation = nb.orientations.axcodes2ornt(("P", "I", "R"))
+    turned = nb.orientations.ornt_transform(nb.io_orientation(image.affine), orientation)
+    nb.save(image.as_reoriented(turned), study.t1w("02"))
+    code, found = findings(study, capsys)
+    assert code == 1
+    assert "one scan under two names" in about(found, study.t1w("02"), "error")[0]
+
+
+@pytest.mark.parametrize(
+    ("side", "part"),
+    [
+        (None, np.s_[:, :, :]),
+        ("bottom", np.s_[:, :, 80:]),
+        ("back", np.s_[:, 45:]),
+        ("left", np.s_[35:]),
+        ("right", np.s_[:-35]),
+    ],
+)
+def test_a_brain_cut_off_within_its_head_is_noticed_at_every_side(
+    side, part, shared_data, tmp_path
+):
+    whole = shared_data / "whole-head-cohort" / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    image = nb.as_closest_canonical(nb.load(whole))
+    nb.save(image.slicer[part], tmp_path / "cut.nii.gz")
+    assert examine_voxels(tmp_path / "cut.nii.gz").cut == (() if side is None else (side,))
 
 
 def test_a_folder_that_is_no_dataset_is_an_error(tmp_path, capsys):

@@ -168,3 +168,16 @@ def test_dice_joined_from_parts_that_do_not_meet_is_that_of_the_union():
 def test_a_part_that_one_map_lacks_counts_as_missed():
     assert joined_dice([(0.5, 10, 10), (float("nan"), 20, 0)]) == pytest.approx(2 * 5 / 40)
     assert np.isnan(joined_dice([(float("nan"), 20, 0), (float("nan"), 5, 0)]))
+
+
+def test_fractions_are_no_labels():
+    with pytest.raises(ValueError, match="labels are float64; give whole numbers"):
+        overlaps(np.zeros((2, 2, 2), int), np.full((2, 2, 2), 0.5))
+
+
+def test_ids_of_billions_are_counted_like_any_others():
+    fixed, moving = np.array([[[7, 2_000_000_000, 0]]]), np.array([[[7, 2_000_000_000, 5]]])
+    found = overlaps(fixed, moving)
+    assert {label: one.dice for label, one in found.items() if label != 5} == {
+        7: 1.0, 2_000_000_000: 1.0,
+    }  # fmt: skip

@@ -88,6 +88,11 @@ def test_every_trait_of_a_node_says_what_it_is(name):
             assert trait in own or spec.trait(trait).desc, f"{name}.{trait}"
 
 
+@pytest.mark.parametrize("name", interfaces.__all__)
+def test_every_node_has_an_example(name):
+    assert ">>> node" in getattr(interfaces, name).__doc__
+
+
 def test_skull_strip_takes_a_stripped_scan_as_it_is(scan):
     found = outputs_of("SkullStrip", in_file=scan, method="auto")
     assert found.method == "none"
@@ -391,3 +396,94 @@ def test_all_fields_of_a_transform_have_their_part_in_its_determinant(folder, ma
     write_affine(folder / "shift.txt", SHIFT)
     with pytest.raises(ValueError, match=r"shift.txt: holds no displacement field"):
         outputs_of("JacobianMap", transform=str(folder / "shift.txt"), mask_file=mask)
+
+
+def test_a_network_is_given_by_its_file_or_as_the_bundled_one(mask, affine_file):
+    from vxmprep.config import BUNDLED
+
+    node = interfaces.Register(model="bundled")
+    assert node.inputs.model == "bundled"
+    assert interfaces.Register(model=str(BUNDLED)).inputs.model == str(BUNDLED)
+    with pytest.raises(Exception, match=r"model.*nowhere.pt"):
+        interfaces.Register(model="nowhere.pt")
+    given = {"images": [mask], "atlas_image": mask, "atlas_mask": mask, "folder": "models/a"}
+    training = interfaces.TrainVoxelMorph(**given, initial_model="bundled")
+    assert training._config().initial_model == BUNDLED
+
+
+@pytest.mark.parametrize("key", ["names", "participants", "labels", "sites"])
+def test_a_training_with_a_list_that_does_not_fit_its_images_is_refused(key, mask):
+    given = {"images": [mask] * 3, "atlas_image": mask, "atlas_mask": mask, "folder": "models/a"}
+    values = [mask, mask] if key == "labels" else ["a", "b"]
+    with pytest.raises(ValueError, match=f"^{key}: 2 given for 3 images; give one for each$"):
+        outputs_of("TrainVoxelMorph", **given, **{key: values})
+
+
+@pytest.mark.parametrize(("text", "message"), [("not", "not JSON"), ("[1]", "no object")])
+def test_a_summary_that_is_none_is_named(text, message, folder, affine_file):
+    (folder / "odd.json").write_text(text)
+    with pytest.raises(ValueError, match=f"odd.json: .*{message}"):
+        outputs_of("EvaluateRegistration", affine_summary=str(folder / "odd.json"))
+    with pytest.raises(ValueError, match=f"odd.json: .*{message}"):
+        outputs_of(
+            "SaveScan",
+            output_dir=str(folder / "out"), entities=[("subject", "01")], space="MNI",
+            source="x", affine=affine_file, affine_summary=str(folder / "odd.json"),
+        )  # fmt: skip
+    assert not (folder / "out").exists()
+
+
+def test_label_maps_with_fractions_are_not_compared(folder, segmentation):
+    halves = image(folder / "halves.nii.gz", values(segmentation) * 0.5)
+    with pytest.raises(ValueError, match=r"halves.nii.gz: holds fractions"):
+        outputs_of("Overlap", fixed=segmentation, moving=halves)
+    given = {"atlas_labels": segmentation, "affine_labels": segmentation}
+    with pytest.raises(ValueError, match=r"halves.nii.gz: holds fractions"):
+        outputs_of("EvaluateRegistration", **given, full_labels=halves)
+
+
+def test_a_mask_of_another_scan_is_named(folder, scan):
+    away = image(folder / "away.nii", box(), AWAY)
+    with pytest.raises(ValueError, match=r"away.nii: the brain mask given does not overlap"):
+        outputs_of("SkullStrip", in_file=scan, mask_file=away)
+
+
+def test_images_elsewhere_are_not_compared(folder, scan, mask):
+    away = image(folder / "away.nii.gz", texture(), AWAY)
+    with pytest.raises(ValueError, match=r"away.nii.gz: not on the grid of .*scan.nii.gz"):
+        outputs_of(
+            "EvaluateRegistration", atlas=scan, atlas_mask=mask, warped=away, warped_mask=away
+        )
+
+
+def test_label_maps_elsewhere_are_not_evaluated(folder, segmentation):
+    away = image(folder / "away.nii.gz", values(segmentation), AWAY)
+    with pytest.raises(ValueError, match=r"away.nii.gz: not on the grid of .*labels.nii.gz"):
+        outputs_of(
+            "EvaluateRegistration",
+            atlas_labels=segmentation, affine_labels=segmentation, full_labels=away,
+        )  # fmt: skip
+
+
+def test_large_ids_keep_their_names_in_the_overlap(folder):
+    # those of the Allen atlas; single precision would join them
+    ids = np.full(SHAPE, 614454277, np.int32)
+    ids[:10] += 1
+    path = image(folder / "allen.nii.gz", ids)
+    found = outputs_of("Overlap", fixed=path, moving=path)
+    assert (found.structures, found.mean_dice) == (2, 1)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "label"])
+def test_labels_are_not_modulated(interpolation, segmentation, affine_file):
+    with pytest.raises(ValueError, match=r"labels.nii.gz: labels cannot be modulated"):
+        outputs_of(
+            "ApplyTransform",
+            in_file=segmentation, reference=segmentation, transform=affine_file,
+            interpolation=interpolation, modulation="full",
+        )  # fmt: skip
+
+
+def test_an_affine_with_a_field_is_not_taken_for_the_affine(scan, mask, forward):
+    with pytest.raises(ValueError, match=r"given_forward.h5: not an affine alone"):
+        outputs_of("Conform", in_file=scan, mask_file=mask, affine_file=forward, reference=scan)

@@ -88,3 +88,11 @@ def test_a_network_for_planes_is_refused(pair):
     model = replace(Model(VxmNet((4, 4), (4, 4))), network=VxmNet((4,), (4,), dims=2))
     with pytest.raises(ValueError, match="predict: a network for planes"):
         predict(model, *pair)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE), (2, 1, *SHAPE)])
+@pytest.mark.parametrize("function", [predict, predict_both])
+def test_what_is_no_volume_is_named(function, shape):
+    images = torch.zeros(shape)
+    with pytest.raises(ValueError, match=r"has shape .*; give images \(1, 1, X, Y, Z\)"):
+        function(Model(smooth_network(), Frame()), images, images)

@@ -111,3 +111,15 @@ def test_no_streamlines_stay_none_and_other_files_are_refused(end, tmp_path):
     (tmp_path / f"b{end}").write_text("no")
     with pytest.raises(GeometryError, match=rf"b\{end}: not a file of streamlines"):
         map_streamlines(tmp_path / f"b{end}", tmp_path / f"o{end}", SHIFT, GRID)
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "a.tsv").write_bytes("x\ty\tz\n1\t2\t3\n".encode("utf-16"))
+    with pytest.raises(GeometryError, match=r"a.tsv: not text in UTF-8; save it as that"):
+        map_table(tmp_path / "a.tsv", tmp_path / "b.tsv", SHIFT)
+
+
+def test_a_table_may_be_named_in_capitals(tmp_path):
+    (tmp_path / "A.TSV").write_text("x\ty\tz\n1\t2\t3\n")
+    assert map_table(tmp_path / "A.TSV", tmp_path / "b.tsv", lambda points: 2 * points) == 1
+    assert (tmp_path / "b.tsv").read_text() == "x\ty\tz\n2.0000\t4.0000\t6.0000\n"

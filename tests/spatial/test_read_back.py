@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from functools import partial
 from pathlib import Path
 
 import nibabel as nb
@@ -14,6 +15,7 @@ from vxmprep.cli.chain import chain_of
 from vxmprep.cli.convert import main
 from vxmprep.spatial import freesurfer, fsl
 from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.itk import as_itk_affine, read_affine
 from vxmprep.spatial.transform import Field, Transform, read_itk
 from vxmprep.spatial.x5 import read_x5, write_x5
 
@@ -174,3 +176,26 @@ def test_what_is_none_is_refused_in_one_line(chain, tmp_path):
     change(tmp_path / "half.mgz", spacing=2)
     with pytest.raises(ValueError, match="every 2th voxel; write it at full resolution"):
         freesurfer.read_warp(tmp_path / "half.mgz")
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        read_itk, read_affine, freesurfer.read_lta, freesurfer.read_warp, read_x5,
+        partial(fsl.read_flirt, fixed=FIXED, moving=MOVING),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_named(reader, tmp_path, capfd):
+    with pytest.raises(ValueError, match=r"nowhere.h5: no such file; check the path$"):
+        reader(tmp_path / "nowhere.h5")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_affine_in_several_parts_is_their_product(tmp_path):
+    import SimpleITK as sitk
+
+    other = from_matvec(np.diag([1.2, 0.8, 1.0]), [1.0, 2.0, 3.0])
+    both = sitk.CompositeTransform([as_itk_affine(AFFINE), as_itk_affine(other)])
+    sitk.WriteTransform(both, str(tmp_path / "both.tfm"))
+    np.testing.assert_allclose(read_affine(tmp_path / "both.tfm"), AFFINE @ other, atol=1e-9)

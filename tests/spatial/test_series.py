@@ -139,3 +139,27 @@ def test_the_same_bytes_every_time(series, chain, tmp_path):
     for name in ("one", "two"):
         resample_file(tmp_path / "bold.nii.gz", tmp_path / f"{name}.nii.gz", WANTED, chain)
     assert (tmp_path / "one.nii.gz").read_bytes() == (tmp_path / "two.nii.gz").read_bytes()
+
+
+def test_labels_of_a_later_volume_may_be_larger_than_those_of_the_first(tmp_path):
+    first = np.full(SOURCE.shape, 7, np.int64)
+    data = np.stack([first, first + 2**40], axis=-1)
+    nb.save(nb.Nifti1Image(data, SOURCE.affine, dtype=np.int64), tmp_path / "labels.nii.gz")
+    resample_file(
+        tmp_path / "labels.nii.gz", tmp_path / "out.nii", SOURCE, Transform(()),
+        interpolation="nearest",
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(nb.load(tmp_path / "out.nii").dataobj), data)
+
+
+@pytest.mark.parametrize("kind", [">i2", ">i4", ">f4"])
+def test_labels_keep_their_type_in_whatever_order_their_bytes_are(kind, tmp_path):
+    labels = np.arange(np.prod(SOURCE.shape)).reshape(SOURCE.shape).astype(kind)
+    nb.save(nb.MGHImage(labels, SOURCE.affine), tmp_path / "labels.mgz")
+    resample_file(
+        tmp_path / "labels.mgz", tmp_path / "out.nii", SOURCE, Transform(()),
+        interpolation="nearest",
+    )  # fmt: skip
+    found = nb.load(tmp_path / "out.nii")
+    assert found.get_data_dtype() == np.dtype(kind).newbyteorder("=")
+    np.testing.assert_array_equal(np.asarray(found.dataobj), labels)

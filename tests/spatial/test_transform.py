@@ -95,3 +95,9 @@ def test_what_is_no_affine_or_field_is_refused(name, tmp_path):
 def test_a_written_affine_is_read(tmp_path):
     write_affine(tmp_path / "a.txt", AFFINE)
     np.testing.assert_allclose(read_itk(tmp_path / "a.txt").affine, AFFINE, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 2), (2, 2, 3)])
+def test_what_are_no_points_is_named(shape):
+    with pytest.raises(ValueError, match=r"points: of shape \(.*; give \(n, 3\), RAS mm"):
+        Transform((AFFINE,))(np.zeros(shape))

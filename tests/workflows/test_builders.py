@@ -133,6 +133,11 @@ def test_a_builder_touches_neither_environment_nor_folder(builder, scan, tmp_pat
 
 
 @pytest.mark.parametrize("builder", BUILDERS, ids=lambda b: b.__name__)
+def test_a_builder_has_an_example(builder):
+    assert f"{builder.__name__}(" in inspect.getdoc(builder).partition("Examples")[2]
+
+
+@pytest.mark.parametrize("builder", BUILDERS, ids=lambda b: b.__name__)
 def test_inputs_and_outputs_of_a_graph_are_documented(builder, scan, tmp_path):
     text = inspect.getdoc(builder)
     workflow = built(builder, scan, tmp_path)
@@ -149,8 +154,50 @@ def test_every_mandatory_input_of_a_cohort_is_filled(skull_strip, tmp_path):
 def test_every_mandatory_input_of_a_training_is_filled(tmp_path):
     workflow = training(tmp_path)
     assert unfilled(workflow) == []
-    inputs = workflow.get_node("train").inputs
+    inputs = workflow.get_node("inputnode").inputs
     assert (inputs.labels, inputs.sites) == ([LABELS, None], ["A", None])
+
+
+@pytest.mark.parametrize(
+    ("scan", "message"),
+    [
+        ({"name": "a", "participant": "1"}, "scan 1 has no image; give name, participant, image"),
+        ({"name": "a", "participant": "1", "image": "x", "label": "y"}, "scan 1 has a 'label'"),
+    ],
+)
+def test_a_scan_to_train_on_that_is_not_whole_is_named(scan, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        init_training_wf(scans=[scan], folder=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("scans", "message"),
+    [
+        ([], "scans: there is none"),
+        ([{"t1w": IMAGE}, {"name": "b_wf"}], "scans: scan 2 has no t1w"),
+        ([{"t1w": IMAGE, "name": "a_wf"}] * 2, "two are called a_wf"),
+    ],
+)
+def test_a_cohort_of_scans_that_are_not_whole_is_refused(scans, message):
+    with pytest.raises(ValueError, match=message):
+        init_cohort_wf(scans=scans, atlas_image=IMAGE)
+
+
+def test_derivatives_without_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="derivatives need t1w, entities and source"):
+        init_scan_wf(t1w=IMAGE, output_dir=str(tmp_path))
+
+
+def test_a_stage_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="stages: 'registration' is none; give some of brain, "):
+        init_scan_wf(stages=("brain", "registration"))
+
+
+def test_without_derivatives_every_mandatory_input_of_a_cohort_is_filled():
+    scans = [{"t1w": IMAGE}, {"t1w": IMAGE, "segmentation": LABELS, "mask_file": IMAGE}]
+    workflow = init_cohort_wf(scans=scans, atlas_image=IMAGE, atlas_labels=LABELS)
+    assert unfilled(workflow) == []
+    assert not any("save" in name for name in workflow.list_node_names())
 
 
 def test_an_input_that_nothing_supplies_would_be_noticed(tmp_path):

@@ -74,14 +74,26 @@ class Source:
         return cls(forward, inverse, scan, mask, atlas, space, verdict)
 
     @property
+    def stem(self) -> str:
+        """What the names of the scan's files begin with."""
+        return self.scan.name.split("_desc-")[0]
+
+    @property
     def missing(self) -> list[str]:
         """Names of the files that are not there."""
         files = (self.inverse, self.scan, self.mask, self.atlas)
         return [path.name for path in files if not path.is_file()]
 
 
-def find_sources(output_dir: Path) -> dict[str, list[Source]]:
-    """Find what can be handed over, by participant: of several scans the first, to all atlases.
+def find_sources(output_dir: Path, *, sessionwise: bool = False) -> dict[str, list[Source]]:
+    """Find what can be handed over, by participant: scans in the order of their names.
+
+    Parameters
+    ----------
+    output_dir : path
+        What vxmprep wrote.
+    sessionwise : bool
+        By participant and session instead.
 
     Raises
     ------
@@ -92,9 +104,11 @@ def find_sources(output_dir: Path) -> dict[str, list[Source]]:
     for path in sorted(output_dir.glob(f"sub-*/**/anat/*_from-{SCAN}_to-*_mode-image_xfm.h5")):
         if "desc" in entities_of(path):
             continue
-        ours = found.setdefault(path.name.split("_")[0], [])
-        if not ours or ours[0].scan == Source.of(path).scan:
-            ours.append(Source.of(path))
+        own = entities_of(path)
+        whose = f"sub-{own['sub']}"
+        if sessionwise and "ses" in own:
+            whose += f"_ses-{own['ses']}"
+        found.setdefault(whose, []).append(Source.of(path))
     if not found:
         raise UsageError(f"{output_dir}: no registered scans there; give an output of vxmprep")
     return found
@@ -116,11 +130,15 @@ def check_target(target: Path, output_dir: Path) -> None:
         raise UsageError(f"-o {target}: is not empty; give a folder of its own")
 
 
-def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
+def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> Iterator[str]:
     """Write a folder for fMRIPrep's ``--derivatives``; what is there and newer is kept.
 
-    Transforms get a field at every voxel of the atlas's grid: fMRIPrep's resampler interpolates
-    between them with splines, which bends a coarser field by up to 0.6 mm.
+    What an earlier call wrote and this one would not is removed: fMRIPrep must find one of each.
+
+    fMRIPrep takes one scan of each participant, which is the first here, or with
+    ``--subject-anatomical-reference sessionwise`` one of each session. Transforms get a field at
+    every voxel of the atlas's grid: fMRIPrep's resampler interpolates between them with splines,
+    which bends a coarser field by up to 0.6 mm.
 
     Parameters
     ----------
@@ -128,18 +146,20 @@ def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
         What vxmprep wrote.
     target : path
         The folder, made if it is not there.
+    sessionwise : bool
+        Hand over the first scan of each session.
 
     Yields
     ------
     str
-        What became of each participant, in one line.
+        What became of each participant, in one line that names the scans left out.
 
     Raises
     ------
     UsageError
         If there is nothing to hand over, or the folder holds something else.
     """
-    sources = find_sources(output_dir)
+    sources = find_sources(output_dir, sessionwise=sessionwise)
     check_target(target, output_dir)
     description = {
         "Name": NAME,
@@ -148,16 +168,24 @@ def hand_over(output_dir: Path, target: Path) -> Iterator[str]:
         "GeneratedBy": [{"Name": "vxmprep", "Version": vxmprep.__version__}],
     }
     write_json(target / "dataset_description.json", description)
-    for participant, ours in sources.items():
+    written: set[Path] = set()
+    for participant, every in sources.items():
+        ours = [source for source in every if source.scan == every[0].scan]
+        others = sorted({source.stem for source in every} - {ours[0].stem})
         reason = _unfit(ours)
         if reason:
             yield f"{participant}: left out, {reason}"
             continue
         for source in ours:
             folder = target / source.forward.parent.relative_to(output_dir)
-            _write(source, folder)
+            written |= _write(source, folder)
         spaces = ", ".join(source.space for source in ours)
-        yield f"{participant} -> {folder} ({spaces})"
+        one = "session" if sessionwise else "participant"
+        more = f"; not {', '.join(others)}: fMRIPrep takes one scan of a {one}" if others else ""
+        yield f"{participant} -> {folder} ({spaces}){more}"
+    for path in target.glob("sub-*/**/anat/*"):
+        if path not in written:
+            path.unlink()
 
 
 def _unfit(sources: list[Source]) -> str:
@@ -179,11 +207,12 @@ def _json(path: Path) -> dict:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _write(source: Source, folder: Path) -> None:
-    grid = None
+def _write(source: Source, folder: Path) -> set[Path]:
+    grid, written = None, set()
     for path in (source.scan, source.mask, source.forward, source.inverse):
         own = entities_of(source.forward)["to"]
         new = folder / path.name.replace(f"-{own}_", f"-{source.space}_")
+        written |= {new, sidecar_of(new)}
         if new.is_file() and new.stat().st_mtime >= path.stat().st_mtime:
             continue
         if path.suffix == ".h5":
@@ -193,6 +222,7 @@ def _write(source: Source, folder: Path) -> None:
             _copy(path, new)
         if sidecar_of(path).is_file():
             _copy(sidecar_of(path), sidecar_of(new))
+    return written
 
 
 def _write_full(path: Path, new: Path, grid: Grid) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vxmprep.bids.dataset import Scan
@@ -39,13 +39,9 @@ def find_segmentation(
     FreeSurfer's own volumes of the session, of the participant, or of the participant's
     longitudinal run come first, then ``*_desc-aseg_dseg`` or ``*_desc-aparcaseg_dseg`` without a
     ``space-`` in the derivatives. A bare ``_dseg`` is never taken: in fMRIPrep it holds tissue
-    classes. A link to content that is not fetched is found too.
+    classes. Where nothing is there but links to content that is not fetched, the first is given.
     """
-    for folder in _freesurfer_subjects(scan, freesurfer_dir):
-        for name in VOLUMES:
-            if _is_there(folder / "mri" / name):
-                return folder / "mri" / name
-    return _in_derivatives(scan, derivatives, SUFFIXES)
+    return _first(_segmentations(scan, freesurfer_dir, derivatives))
 
 
 def find_brain_mask(
@@ -53,12 +49,30 @@ def find_brain_mask(
 ) -> Path | None:
     """Find FreeSurfer's brainmask.mgz, or a ``desc-brain_mask`` on the scan in the derivatives.
 
-    A link to content that is not fetched is found too.
+    Of content that is not fetched the link is given, as for segmentations.
     """
+    return _first(_masks(scan, freesurfer_dir, derivatives))
+
+
+def _first(places: Iterator[Path]) -> Path | None:
+    files, links = [], []
+    for path in places:
+        (files if path.is_file() else links if path.is_symlink() else []).append(path)
+    return next(iter([*files, *links]), None)
+
+
+def _segmentations(
+    scan: Scan, freesurfer_dir: Path | None, derivatives: Sequence[Path]
+) -> Iterator[Path]:
     for folder in _freesurfer_subjects(scan, freesurfer_dir):
-        if _is_there(folder / "mri" / "brainmask.mgz"):
-            return folder / "mri" / "brainmask.mgz"
-    return _in_derivatives(scan, derivatives, ("_desc-brain_mask",))
+        yield from (folder / "mri" / name for name in VOLUMES)
+    yield from _in_derivatives(scan, derivatives, SUFFIXES)
+
+
+def _masks(scan: Scan, freesurfer_dir: Path | None, derivatives: Sequence[Path]) -> Iterator[Path]:
+    for folder in _freesurfer_subjects(scan, freesurfer_dir):
+        yield folder / "mri" / "brainmask.mgz"
+    yield from _in_derivatives(scan, derivatives, ("_desc-brain_mask",))
 
 
 def _freesurfer_subjects(scan: Scan, freesurfer_dir: Path | None) -> list[Path]:
@@ -75,18 +89,11 @@ def _freesurfer_subjects(scan: Scan, freesurfer_dir: Path | None) -> list[Path]:
 
 def _in_derivatives(
     scan: Scan, derivatives: Sequence[Path], suffixes: Sequence[str]
-) -> Path | None:
+) -> Iterator[Path]:
     for root in derivatives:
         folder = root / f"sub-{scan.participant}"
         if scan.session:
             folder /= f"ses-{scan.session}"
         for suffix in suffixes:
             for extension in (".nii.gz", ".nii"):
-                path = folder / "anat" / f"{scan.stem}{suffix}{extension}"
-                if _is_there(path):
-                    return path
-    return None
-
-
-def _is_there(path: Path) -> bool:
-    return path.is_file() or path.is_symlink()
+                yield folder / "anat" / f"{scan.stem}{suffix}{extension}"

@@ -26,8 +26,14 @@ def read(path: Path) -> Transform:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _changed: int) -> Transform:
-    from vxmprep.spatial import freesurfer, x5
+    from vxmprep.spatial import freesurfer, fsl, x5
 
+    if (path.suffix == ".mat" and fsl.is_flirt(path)) or fsl.is_warp(path):
+        end = ".txt" if path.suffix == ".mat" else ".nii.gz"
+        raise ValueError(
+            f"{path}: of FSL, which says nothing without the grids of both images; give what "
+            f"vxmprep-convert {path.name} -r REFERENCE -m MOVING --format itk -o OUT{end} writes"
+        )
     if path.suffix == ".lta":
         return Transform((freesurfer.read_lta(path),))
     return {".mgz": freesurfer.read_warp, ".x5": x5.read_x5}.get(path.suffix, read_itk)(path)

@@ -94,6 +94,12 @@ def build_parser() -> Parser:
         help="image that is resampled; FSL and FreeSurfer want its grid (default: that of the "
         "space after from- in the name, beside XFM)",
     )
+    parser.add_argument(
+        "--sessionwise",
+        action="store_true",
+        help="for fmriprep: hand over a scan of each session, as fMRIPrep wants them with "
+        "--subject-anatomical-reference sessionwise (default: one of each participant, the first)",
+    )
     parser.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")
     return parser
 
@@ -104,7 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         convert(options)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        # Inputs are read by functions that say more; this names a temporary file of the output.
+        said = f"-o {options.output}: {error.strerror or error}; give a place to write to"
+        print(f"{parser.prog}: {said}", file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -121,6 +132,8 @@ def convert(options: argparse.Namespace) -> None:
     if options.format == "fmriprep":
         _hand_over(options)
         return
+    if options.sessionwise:
+        raise UsageError("--sessionwise is for --format fmriprep; leave it out")
     form, end = _format(options)
     for transform in options.transform:
         path, _ = split(transform)
@@ -168,7 +181,7 @@ def _hand_over(options: argparse.Namespace) -> None:
         raise UsageError(
             f"{(more or [folder])[0]}: fmriprep wants one folder, vxmprep's OUTPUT_DIR"
         )
-    for line in hand_over(folder, options.output):
+    for line in hand_over(folder, options.output, sessionwise=options.sessionwise):
         print(line, flush=True)
 
 

@@ -19,6 +19,7 @@ from vxmprep.resources import available_memory_gb, available_processors
 
 if TYPE_CHECKING:
     from vxmprep.bids.dataset import Scan
+    from vxmprep.bids.filters import Filters
     from vxmprep.preparation.checkup import Checkup
 
 SECONDS_PER_SCAN = 60
@@ -38,7 +39,8 @@ what is looked at:
   every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
                  skull-stripped or not; a brain cut off at the edge of the image; voxels not finite
   the dataset    several T1w of a session; one scan under two names; stripped and whole heads mixed
-  FreeSurfer     subjects missing, labels absent, segmentations that are another scan's
+  other files    FreeSurfer subjects missing, labels absent, segmentations and masks that were not
+                 fetched or are another scan's
   this machine   processors, memory, GPU, disk, and the hours that it will take
 
 exit codes:
@@ -86,6 +88,19 @@ def build_parser() -> Parser:
         help="participants to look at, with or without sub- (default: all)",
     )
     parser.add_argument(
+        "--session-label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="sessions to look at, with or without ses- (default: all)",
+    )
+    parser.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help="JSON of entities that scans must have, as for vxmprep",
+    )
+    parser.add_argument(
         "--fs-subjects-dir",
         type=Path,
         metavar="PATH",
@@ -98,7 +113,7 @@ def build_parser() -> Parser:
         action="extend",
         default=[],
         metavar="NAME=PATH",
-        help="derivatives with segmentations, as for vxmprep",
+        help="derivatives with segmentations or brain masks, as for vxmprep",
     )
     parser.add_argument(
         "-o",
@@ -122,14 +137,23 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    from vxmprep.bids.filters import read_filter_file
+    from vxmprep.bids.index import DatasetError
+
     parser = build_parser()
     options = parser.parse_args(argv)
-    for given in options.derivatives:
-        if not Path(given.partition("=")[2] or given).is_dir():
+    if not options.bids_dir.is_dir():
+        parser.error(f"{options.bids_dir}: no such folder; give the root of a BIDS dataset")
+    for given, folder in zip(options.derivatives, _derivatives(options), strict=True):
+        if not folder.is_dir():
             parser.error(f"--derivatives {given}: no such folder")
     if options.fs_subjects_dir is not None and not options.fs_subjects_dir.is_dir():
         parser.error(f"--fs-subjects-dir {options.fs_subjects_dir}: no such folder")
-    scans, findings = examine(options)
+    try:
+        filters = options.bids_filter_file and read_filter_file(options.bids_filter_file)
+    except DatasetError as error:
+        parser.error(str(error))
+    scans, findings = examine(options, filters)
     findings = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
     counts = Counter(finding.level for finding in findings)
     if options.json:
@@ -145,26 +169,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if counts["error"] else 0
 
 
-def examine(options: argparse.Namespace) -> tuple[list[Scan], list[Finding]]:
+def examine(
+    options: argparse.Namespace, filters: Filters | None = None
+) -> tuple[list[Scan], list[Finding]]:
     """Look at everything."""
     from vxmprep.bids.dataset import choose_scans, find_scans
     from vxmprep.bids.index import DatasetError
 
     try:
+        every = find_scans(options.bids_dir, filters=filters)
         scans = choose_scans(
-            find_scans(options.bids_dir),
+            every,
             participants=options.participant_label,
+            sessions=options.session_label,
             bids_dir=options.bids_dir,
         )
     except DatasetError as error:
         return [], [_finding("error", options.bids_dir, error)]
     segmentations = _segmentations(scans, options)
-    seen = list(_each_scan(scans, segmentations, options))
+    masks = _masks(every, options)
+    here = [{s: f for s, f in found.items() if f.exists()} for found in (segmentations, masks)]
+    seen = list(_each_scan(scans, *here, options))
     findings = [finding for _, _, some in seen for finding in some]
     checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
     findings += _sessions(scans)
     findings += _twins(checkups)
-    findings += _mixed(checkups)
+    findings += _strip(every, masks, checkups)
+    findings += _not_fetched(scans, segmentations, masks)
     findings += _labels(scans, segmentations, options)
     return scans, findings + list(_machine(len(scans), options))
 
@@ -178,14 +209,17 @@ def _finding(level: str, file: Path | str, what: object) -> Finding:
 def _segmentations(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
     from vxmprep.bids.segmentations import find_segmentation
 
-    derivatives = [Path(given.partition("=")[2] or given) for given in options.derivatives]
     found = {
         scan.path: find_segmentation(
-            scan, freesurfer_dir=_freesurfer(options), derivatives=derivatives
+            scan, freesurfer_dir=_freesurfer(options), derivatives=_derivatives(options)
         )
         for scan in scans
     }
     return {path: segmentation for path, segmentation in found.items() if segmentation}
+
+
+def _derivatives(options: argparse.Namespace) -> list[Path]:
+    return [Path(given.partition("=")[2] or given) for given in options.derivatives]
 
 
 def _freesurfer(options: argparse.Namespace) -> Path | None:
@@ -196,19 +230,23 @@ def _freesurfer(options: argparse.Namespace) -> Path | None:
 
 
 def _each_scan(
-    scans: Sequence[Scan], segmentations: dict[Path, Path], options: argparse.Namespace
+    scans: Sequence[Scan],
+    segmentations: dict[Path, Path],
+    masks: dict[Path, Path],
+    options: argparse.Namespace,
 ) -> Iterator[tuple[Scan, Checkup | None, list[Finding]]]:
     """Look at one scan after the other."""
     for number, scan in enumerate(scans, start=1):
         if sys.stderr.isatty():
             print(f"\r{number} of {len(scans)} scans", end="", file=sys.stderr, flush=True)
-        yield scan, *_scan(scan.path, segmentations.get(scan.path), options)
+        path = scan.path
+        yield scan, *_scan(path, segmentations.get(path), masks.get(path), options)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _scan(
-    path: Path, segmentation: Path | None, options: argparse.Namespace
+    path: Path, segmentation: Path | None, mask: Path | None, options: argparse.Namespace
 ) -> tuple[Checkup | None, list[Finding]]:
     from vxmprep.preparation.checkup import examine_header, examine_voxels
     from vxmprep.spatial.headers import inspect
@@ -222,7 +260,7 @@ def _scan(
         ]
         if options.headers_only:
             return None, findings
-        checkup = examine_voxels(path, segmentation)
+        checkup = examine_voxels(path, segmentation, mask)
     except ImageError as error:
         return None, [_finding("error", path, error)]
     except MemoryError:
@@ -238,6 +276,8 @@ def _scan(
         findings.append(_finding("warning", path, text))
     if checkup.segmentation:
         findings.append(_finding("error", segmentation, checkup.segmentation))
+    if checkup.mask:
+        findings.append(_finding("error", mask, checkup.mask))
     return checkup, findings
 
 
@@ -269,6 +309,47 @@ def _twins(checkups: dict[Path, Checkup]) -> list[Finding]:
     return findings
 
 
+def _masks(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
+    from vxmprep.bids.segmentations import find_brain_mask
+
+    derivatives = _derivatives(options)
+    found = {scan.path: find_brain_mask(scan, derivatives=derivatives) for scan in scans}
+    return {path: mask for path, mask in found.items() if mask}
+
+
+def _not_fetched(scans: Sequence[Scan], *given: dict[Path, Path]) -> list[Finding]:
+    """Tell of segmentations and masks that are links to nothing."""
+    from vxmprep.spatial.opening import NOT_FETCHED
+
+    files = (found.get(scan.path) for scan in scans for found in given)
+    return [_finding("error", f, NOT_FETCHED) for f in files if f is not None and not f.exists()]
+
+
+def _strip(
+    every: Sequence[Scan], masks: dict[Path, Path], checkups: dict[Path, Checkup]
+) -> list[Finding]:
+    """Tell where the brain masks will come from, which is decided for the whole dataset."""
+    lacking = [scan for scan in every if scan.path not in masks]
+    if not lacking:
+        return [
+            _finding("note", "skull", "all scans have a mask in --derivatives, which is taken")
+        ]
+    findings = _mixed(checkups)
+    if len(lacking) < len(every):
+        text = (
+            f"{len(lacking)} of {len(every)} scans lack the brain mask in --derivatives that the "
+            "others have, so none of these is taken; complete them"
+        )
+        findings.append(_finding("warning", _some([scan.path.name for scan in lacking]), text))
+    return findings
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first few."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
 def _mixed(checkups: dict[Path, Checkup]) -> list[Finding]:
     stripped = [path for path, checkup in checkups.items() if checkup.stripped]
     heads = [path for path, checkup in checkups.items() if not checkup.stripped]
@@ -276,12 +357,11 @@ def _mixed(checkups: dict[Path, Checkup]) -> list[Finding]:
         kind = "skull-stripped already" if stripped else "whole heads; deepbet will strip them"
         return [_finding("note", "skull", f"all scans are {kind}")] if checkups else []
     fewer, what = (stripped, "skull-stripped") if len(stripped) <= len(heads) else (heads, "not")
-    names = ", ".join(path.name for path in fewer[:5]) + (" ..." if len(fewer) > 5 else "")
     text = (
         f"{len(fewer)} of {len(checkups)} scans {'are' if what != 'not' else 'are not'} "
         "skull-stripped, unlike the others: masks of different makers are a confound"
     )
-    return [_finding("warning", names, text)]
+    return [_finding("warning", _some([path.name for path in fewer]), text)]
 
 
 def _labels(
@@ -295,8 +375,8 @@ def _labels(
         where = f"in {folder}" if folder else "(no FreeSurfer directory was found)"
         text = f"no scan has labels {where}: no Dice will be measured; see --fs-subjects-dir, -d"
         return [_finding("warning" if folder else "note", "labels", text)]
-    names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-    return [_finding("warning", names, "without labels: no Dice will be measured for these")]
+    text = "without labels: no Dice will be measured for these"
+    return [_finding("warning", _some(lacking), text)]
 
 
 def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from vxmprep.config import (
     SHARED,
     Settings,
     default_iterations,
+    model_file,
 )
 from vxmprep.resources import available_processors
 from vxmprep.training.errors import TrainingError
@@ -208,7 +209,7 @@ def _model(given: str | None, output_dir: Path) -> Path | None:
     if given in (None, "none"):
         return None
     if given == "bundled":
-        return BUNDLED
+        return model_file(given)
     named = output_dir / "models" / given / "model.pt"
     return named if not Path(given).is_file() and named.is_file() else Path(given).absolute()
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MANY = 2**20
+"""Ids from which counting takes too much memory, and sorting is slower but does."""
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -59,7 +62,7 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     Raises
     ------
     ValueError
-        If the grids differ.
+        If the grids differ, or the values are not whole numbers by their type.
 
     Examples
     --------
@@ -69,14 +72,28 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     """
     if fixed.shape != moving.shape:
         raise ValueError(f"overlaps: grids differ, {fixed.shape} and {moving.shape}")
-    maps = (fixed, moving, np.where(fixed == moving, fixed, 0))
-    size = 1 + max((int(labels.max(initial=0)) for labels in maps), default=0)
-    counts = np.array([np.bincount(labels[labels > 0], minlength=size) for labels in maps])
+    for labels in (fixed, moving):
+        if labels.dtype.kind not in "iub":
+            raise ValueError(f"overlaps: labels are {labels.dtype}; give whole numbers")
+    in_fixed, in_moving, in_both = map(_counts, (fixed, moving, fixed[fixed == moving]))
     found = {}
-    for label in np.flatnonzero(counts.any(axis=0)).tolist():
-        a, b, both = counts[:, label].tolist()
-        found[label] = Overlap(label, a, b, 2 * both / (a + b) if a and b else float("nan"))
+    for label in sorted(in_fixed.keys() | in_moving.keys()):
+        a, b = in_fixed.get(label, 0), in_moving.get(label, 0)
+        dice = 2 * in_both.get(label, 0) / (a + b) if a and b else float("nan")
+        found[label] = Overlap(label, a, b, dice)
     return found
+
+
+def _counts(labels: np.ndarray) -> dict[int, int]:
+    """Count the voxels of each label but 0."""
+    values = labels[labels > 0].astype(np.int64, copy=False)
+    if values.max(initial=0) < MANY:
+        counts = np.bincount(values)
+        ids = np.flatnonzero(counts)
+        counts = counts[ids]
+    else:
+        ids, counts = np.unique(values, return_counts=True)
+    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
 def mean_dice(found: dict[int, Overlap], labels: tuple[int, ...]) -> tuple[float, int]:

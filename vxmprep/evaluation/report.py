@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 
@@ -179,6 +181,24 @@ def similarity_summary(fixed: np.ndarray, moving: np.ndarray, mask: np.ndarray) 
         "LocalCorrelation": rounded(local_correlation(fixed, moving, mask)),
         "MutualInformation": rounded(mutual_information(fixed, moving, mask)),
     }
+
+
+def read_summary(path: str | Path) -> dict:
+    """Read what was measured of a step from its JSON, or from the sidecar that holds it.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); give what a node wrote") from error
+    found = content.get("Measures", content) if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: JSON, but no object of measures; give what a node wrote")
+    return found
 
 
 def inverse_summary(mean: float, p99: float, largest: float) -> dict:

@@ -1,6 +1,5 @@
 """Writing a scan's derivatives."""
 
-import json
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -83,6 +82,7 @@ class SaveScan(SimpleInterface):
     def _run_interface(self, runtime):
         from vxmprep.bids.derivatives import ScanWriter
         from vxmprep.bids.outputs import write_scan
+        from vxmprep.evaluation.report import read_summary
         from vxmprep.spatial.files import checksum
 
         given = {
@@ -90,6 +90,7 @@ class SaveScan(SimpleInterface):
             for name in FILES
             if isdefined(getattr(self.inputs, name))
         }
+        measures = [read_summary(given[name]) for name in MEASURES & given.keys()]
         writer = ScanWriter(
             Path(self.inputs.output_dir), tuple(self.inputs.entities), self.inputs.common or {}
         )
@@ -99,7 +100,6 @@ class SaveScan(SimpleInterface):
         method = self.inputs.strip_method
         written = write_scan(writer, given, self.inputs.space, sources, strip_method=method)
         files = {name: str(path) for name, path in written.items()}
-        measures = [json.loads(given[name].read_text("utf-8")) for name in MEASURES & given.keys()]
         self._results.update(
             files,
             files=files,

@@ -1,6 +1,7 @@
 """Measures of a written registration."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -124,22 +125,25 @@ class EvaluateRegistration(SimpleInterface):
     def _run_interface(self, runtime):
         import numpy as np
 
-        from vxmprep.evaluation.report import as_tsv, dice_table, gather
+        from vxmprep.evaluation.report import as_tsv, dice_table, gather, read_summary
+        from vxmprep.preparation.segmentation import load_whole
         from vxmprep.spatial.grid import Grid
-        from vxmprep.spatial.images import load
 
         names = ("atlas_labels", "affine_labels", "full_labels")
         rows, overlap = [], {}
         if all(isdefined(getattr(self.inputs, name)) for name in names):
-            maps = [np.asarray(load(getattr(self.inputs, n), np.int32).dataobj) for n in names]
-            spacing = Grid.of(load(self.inputs.atlas_labels, np.int32)).spacing
-            rows, overlap = dice_table(*maps, reference=self.inputs.reference, spacing=spacing)
+            images = _on_one_grid([getattr(self.inputs, name) for name in names], load_whole)
+            rows, overlap = dice_table(
+                *(np.asarray(image.dataobj) for image in images),
+                reference=self.inputs.reference,
+                spacing=Grid.of(images[0]).spacing,
+            )
         given = {
             "Affine": self.inputs.affine_summary,
             "Deformable": self.inputs.register_summary,
             "Folding": self.inputs.jacobian_summary,
         }
-        sections = {name: _measures(path) for name, path in given.items() if isdefined(path)}
+        sections = {name: read_summary(path) for name, path in given.items() if isdefined(path)}
         sections |= self._inverse() | self._similarity()
         flags = [*(self.inputs.scan_flags or []), *(self.inputs.flags or [])]
         metrics = gather(sections, overlap, flags)
@@ -174,12 +178,17 @@ class EvaluateRegistration(SimpleInterface):
         names = ("atlas", "atlas_mask", "warped", "warped_mask")
         if not all(isdefined(getattr(self.inputs, name)) for name in names):
             return {}
-        atlas, mask, scan, own = (
-            np.asarray(load(getattr(self.inputs, name)).dataobj) for name in names
-        )
+        images = _on_one_grid([getattr(self.inputs, name) for name in names], load)
+        atlas, mask, scan, own = (np.asarray(image.dataobj) for image in images)
         return {"Similarity": similarity_summary(atlas, np.where(own > 0, scan, 0), mask > 0)}
 
 
-def _measures(path: str) -> dict:
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content.get("Measures", content)
+def _on_one_grid(paths: list[str], read: Callable) -> list:
+    """Read images that are to be compared voxel by voxel."""
+    from vxmprep.spatial.grid import Grid
+
+    first, *others = images = [read(path) for path in paths]
+    for path, image in zip(paths[1:], others, strict=True):
+        if not Grid.of(image).matches(Grid.of(first)):
+            raise ValueError(f"{path}: not on the grid of {paths[0]}; resample it to that")
+    return images

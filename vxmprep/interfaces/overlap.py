@@ -47,10 +47,10 @@ class Overlap(SimpleInterface):
         from vxmprep.evaluation.labels import name_of
         from vxmprep.evaluation.overlap import mean_dice, overlaps
         from vxmprep.evaluation.report import number
+        from vxmprep.preparation.segmentation import load_whole
         from vxmprep.spatial.grid import Grid
-        from vxmprep.spatial.images import load
 
-        fixed, moving = (load(path, np.int32) for path in (self.inputs.fixed, self.inputs.moving))
+        fixed, moving = (load_whole(path) for path in (self.inputs.fixed, self.inputs.moving))
         if not Grid.of(fixed).matches(Grid.of(moving)):
             raise ValueError(
                 f"{self.inputs.moving}: not on the grid of {self.inputs.fixed}; bring it there "

@@ -70,15 +70,16 @@ class SkullStrip(SimpleInterface):
 
     def _run_interface(self, runtime):
         from vxmprep.preparation.brain import brain_mask
-        from vxmprep.spatial.images import load, load_scan, not_finite, save
+        from vxmprep.spatial.images import ImageError, load, load_scan, not_finite, save
 
         given, scan = self.inputs.mask_file, load_scan(self.inputs.in_file)
-        mask, method = brain_mask(
-            scan,
-            self.inputs.method,
-            given=load(given) if isdefined(given) else None,
-            use_gpu=self.inputs.use_gpu,
-        )
+        other = load(given) if isdefined(given) else None
+        try:
+            mask, method = brain_mask(
+                scan, self.inputs.method, given=other, use_gpu=self.inputs.use_gpu
+            )
+        except ImageError as error:
+            raise ImageError(f"{given if other else self.inputs.in_file}: {error}") from error
         self._results["mask_file"] = str(save(mask, Path(runtime.cwd) / "mask.nii"))
         self._results["method"] = method
         odd = not_finite(scan)

@@ -20,7 +20,12 @@ class _RegisterInputSpec(BaseInterfaceInputSpec):
     fixed = File(exists=True, mandatory=True, desc="atlas on the network's grid, uint8")
     mask = File(exists=True, mandatory=True, desc="the atlas's brain mask there")
     affine_file = File(exists=True, mandatory=True, desc="ITK affine, atlas to scan")
-    model = File(exists=True, desc="checkpoint of a network; refinement alone without one")
+    model = traits.Either(
+        traits.Enum("bundled"),
+        File(exists=True),
+        desc="checkpoint of a network; bundled: the one that comes along (for the default atlas); "
+        "refinement alone without one",
+    )
     iterations = traits.Range(
         low=0,
         desc="iterations of the refinement, see vxmprep.morph.refine.schedule; 0 = off; by "
@@ -46,10 +51,9 @@ class Register(SimpleInterface):
 
     Examples
     --------
-    A network alone, on a GPU:
+    A network alone, on a GPU; ``node.inputs.model = "model.pt"`` is one of your own:
 
-    >>> node = Register(iterations=0, device="cuda")
-    >>> node.inputs.model = "model.pt"  # doctest: +SKIP
+    >>> node = Register(iterations=0, device="cuda", model="bundled")
     >>> node.inputs.moving = "conformed.nii"  # doctest: +SKIP
     >>> node.inputs.fixed = "network_brain.nii"  # doctest: +SKIP
     >>> node.run().outputs.forward  # doctest: +SKIP

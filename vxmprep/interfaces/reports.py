@@ -32,7 +32,17 @@ class _DrawFiguresOutputSpec(TraitedSpec):
 
 
 class DrawFigures(SimpleInterface):
-    """Draw a written registration; a picture that cannot be drawn is left out, and told."""
+    """Draw a written registration; a picture that cannot be drawn is left out, and told.
+
+    Examples
+    --------
+    >>> node = DrawFigures()
+    >>> node.inputs.forward = "T1w_to_atlas.h5"  # doctest: +SKIP
+    >>> node.run().outputs.figure_full  # doctest: +SKIP
+    '/work/figure_full.webp'
+    >>> "figure_jacobian" in node.output_spec().copyable_trait_names()
+    True
+    """
 
     input_spec = _DrawFiguresInputSpec
     output_spec = _DrawFiguresOutputSpec

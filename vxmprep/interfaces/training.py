@@ -28,7 +28,9 @@ class _TrainVoxelMorphInputSpec(BaseInterfaceInputSpec):
     folder = Directory(mandatory=True, desc="the model's folder; its name is the model's")
     settings = traits.Dict(desc="attributes of vxmprep.training.settings.TrainingSettings")
     split = File(exists=True, desc="JSON: participants of train, validation and test")
-    initial_model = File(desc="checkpoint of vxmprep whose weights to start from")
+    initial_model = File(
+        desc="checkpoint of vxmprep whose weights to start from; bundled: the one that comes along"
+    )
     resume = traits.Bool(True, usedefault=True, desc="go on with a training begun in the folder")
     licence = traits.Str(desc="of the scans, for the model's card")
     left_out = traits.Dict(desc="scans not given, and why, for the model's card")
@@ -78,12 +80,18 @@ class TrainVoxelMorph(SimpleInterface):
         return runtime
 
     def _config(self):
+        from vxmprep.config import model_file
         from vxmprep.training.config import AtlasFiles, Config
         from vxmprep.training.packing import Scan
         from vxmprep.training.settings import settings_from
 
         given = {k: v for k, v in self.inputs.get().items() if isdefined(v)}
         images = given["images"]
+        for key in ("names", "participants", "labels", "sites"):
+            if len(given.get(key, images)) != len(images):
+                raise ValueError(
+                    f"{key}: {len(given[key])} given for {len(images)} images; give one for each"
+                )
         names = given.get("names", [str(number) for number in range(1, len(images) + 1)])
         columns = (
             names,
@@ -105,7 +113,7 @@ class TrainVoxelMorph(SimpleInterface):
             scans=tuple(Scan(*row) for row in zip(*columns, strict=True)),
             settings=settings_from(given.get("settings", {}), "settings"),
             split=Path(given["split"]) if "split" in given else None,
-            initial_model=Path(given["initial_model"]) if "initial_model" in given else None,
+            initial_model=model_file(given["initial_model"]) if "initial_model" in given else None,
             resume=given["resume"],
             licence=given.get("licence"),
             left_out=given.get("left_out", {}),

@@ -59,7 +59,10 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         raise ValueError(f"choose_compute: device is {device!r}; choose auto, cpu, cuda or cuda:N")
     count = torch.cuda.device_count()
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
-        raise ValueError(f"choose_compute: device is {device!r}, but torch sees {count} GPUs")
+        raise ValueError(
+            f"choose_compute: device is {device!r}, but torch sees {count or 'no'} GPU; choose "
+            "auto or cpu"
+        )
     if precision not in PRECISIONS:
         raise ValueError(f"choose_compute: precision is {precision!r}; choose of {PRECISIONS}")
     chosen = device

@@ -34,7 +34,7 @@ def predict(
     Raises
     ------
     ValueError
-        If the network is one for planes, or the images differ in shape.
+        If the network is one for planes, or the images are no volumes of one shape.
     """
     field = _field(model, moving, fixed, dtype)
     return _leave(model, model.network.integrate(field), fixed)
@@ -74,6 +74,10 @@ def _field(
 ) -> torch.Tensor:
     if model.network.dims != 3:
         raise ValueError("predict: a network for planes cannot register volumes")
+    if fixed.ndim != 5 or fixed.shape[:2] != (1, 1):
+        raise ValueError(
+            f"predict: fixed has shape {tuple(fixed.shape)}; give images (1, 1, X, Y, Z)"
+        )
     if moving.shape != fixed.shape:
         raise ValueError(
             f"predict: moving and fixed have shapes {tuple(moving.shape)} and "

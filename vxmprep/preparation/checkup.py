@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 
-from vxmprep.preparation.brain import already_stripped, stripped_mask
+from vxmprep.preparation.brain import already_stripped, mask_on_scan, stripped_mask
 from vxmprep.preparation.segmentation import load_labels, misplaced
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.images import ImageError, like, load_scan, not_finite
+from vxmprep.spatial.images import ImageError, like, load, load_scan, not_finite
 from vxmprep.spatial.opening import open_image
 
 THICKEST_MM = 2.5
@@ -22,9 +22,17 @@ MOST_ANISOTROPIC = 3.0
 FURTHEST_MM = 1.0
 """Between the places that sform and qform give the corners of an image."""
 
-CUT_CM2 = {True: 4.0, False: 10.0}
-"""Area of tissue on a face of the image from which a brain (stripped) or the top of a head counts
-as cut off; a brain that just touches its box has less."""
+BRAIN_CUT_CM2 = 4.0
+"""Area of tissue on a face of the image from which a stripped brain counts as cut off; one that
+just touches its box has less."""
+
+HEAD_CUT_CM2 = {"top": 10.0, "back": 60.0, "left": 100.0, "right": 100.0, "front": 100.0}
+"""The same for a whole head, whose ears, nose and scalp may be cut but not its brain: these areas
+are reached some millimetres within the brain."""
+
+NECK_CM2, SHORTEST_HEAD_MM = 90.0, 130.0
+"""At the bottom every head is cut. With more tissue there than a neck has, and less than this
+below the top of the head, it is cut within the brain: down to the cerebellum there are 150 mm."""
 
 SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 
@@ -38,13 +46,15 @@ class Checkup:
     stripped : bool
         Whether it holds a brain only.
     cut : tuple of str
-        Sides at which the brain (if stripped) or the head (its top) runs out of the image.
+        Sides at which the brain (if stripped) or the head with its brain runs out of the image.
     not_finite : int
         Voxels that are NaN or infinite.
     fingerprint : str
-        The same for images of the same voxels, however they are compressed or scaled.
+        The same for images of the same voxels, however they are compressed, scaled or turned.
     segmentation : str or None
         What is wrong with the segmentation, if one was given and something is.
+    mask : str or None
+        The same of the brain mask.
     """
 
     stripped: bool
@@ -52,6 +62,7 @@ class Checkup:
     not_finite: int
     fingerprint: str
     segmentation: str | None = None
+    mask: str | None = None
 
 
 def examine_header(path: str | Path) -> list[str]:
@@ -100,7 +111,11 @@ def _forms(image: nb.spatialimages.SpatialImage) -> list[str]:
     return []
 
 
-def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> Checkup:
+def examine_voxels(
+    path: str | Path,
+    segmentation: str | Path | None = None,
+    mask: str | Path | None = None,
+) -> Checkup:
     """Look at a scan's voxels: stripped or not, cut off, and what identifies it.
 
     Parameters
@@ -109,6 +124,8 @@ def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> 
         The scan.
     segmentation : path, optional
         FreeSurfer-numbered labels that should be this scan's.
+    mask : path, optional
+        Brain mask made elsewhere that should be this scan's.
 
     Raises
     ------
@@ -118,10 +135,12 @@ def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> 
     scan = load_scan(path)
     data = np.asarray(scan.dataobj)
     stripped = already_stripped(scan)
-    areas = _areas_on_faces(data, Grid.of(scan), stripped=stripped)
-    sides = areas if stripped else {"top": areas["top"]}
-    cut = tuple(side for side, area in sides.items() if area > CUT_CM2[stripped])
-    wrong = None
+    areas = _areas_on_faces(data, Grid.of(scan), level=0.0 if stripped else _tissue(data))
+    most = dict.fromkeys(areas, BRAIN_CUT_CM2) if stripped else HEAD_CUT_CM2
+    cut = tuple(side for side, area in most.items() if areas[side] > area)
+    if not stripped and areas["bottom"] > NECK_CM2 and _height(scan) < SHORTEST_HEAD_MM:
+        cut += ("bottom",)
+    wrong = odd = None
     if segmentation is not None:
         # Without a mask of the brain, labels of another scan may still lie outside the head.
         body = stripped_mask(scan) if stripped else _head(scan)
@@ -129,7 +148,12 @@ def examine_voxels(path: str | Path, segmentation: str | Path | None = None) -> 
             wrong = misplaced(load_labels(segmentation), body)
         except ImageError as error:
             wrong = str(error)
-    return Checkup(stripped, cut, not_finite(scan), _fingerprint(data), wrong)
+    if mask is not None:
+        try:
+            mask_on_scan(load(mask), scan)
+        except ImageError as error:
+            odd = str(error)
+    return Checkup(stripped, cut, not_finite(scan), _fingerprint(data), wrong, odd)
 
 
 def _head(scan: nb.Nifti1Image) -> nb.Nifti1Image:
@@ -139,9 +163,8 @@ def _head(scan: nb.Nifti1Image) -> nb.Nifti1Image:
     return like(binary_fill_holes(data > _tissue(data)), scan)
 
 
-def _areas_on_faces(data: np.ndarray, grid: Grid, *, stripped: bool) -> dict[str, float]:
+def _areas_on_faces(data: np.ndarray, grid: Grid, *, level: float) -> dict[str, float]:
     """Give the area of tissue on each face of the image, cm2, by its anatomical side."""
-    level = 0.0 if stripped else _tissue(data)
     order = nb.io_orientation(grid.affine)
     found = {}
     for axis, (along, direction) in enumerate(order):
@@ -153,13 +176,24 @@ def _areas_on_faces(data: np.ndarray, grid: Grid, *, stripped: bool) -> dict[str
     return found
 
 
+def _height(scan: nb.Nifti1Image) -> float:
+    """Give the distance from the top of a head to the bottom of the image, mm."""
+    upright = nb.as_closest_canonical(scan)
+    data, spacing = np.asarray(upright.dataobj), Grid.of(upright).spacing
+    areas = np.count_nonzero(data > _tissue(data), axis=(0, 1)) * spacing[0] * spacing[1] / 100
+    planes = np.flatnonzero(areas > HEAD_CUT_CM2["top"])
+    return float(planes[-1] * spacing[2]) if len(planes) else 0.0
+
+
 def _tissue(data: np.ndarray) -> float:
     """Give an intensity that tissue exceeds and air does not."""
     return 0.25 * float(np.percentile(data[::3, ::3, ::3], 95))
 
 
 def _fingerprint(data: np.ndarray) -> str:
-    # From the lowest to the highest value, so that a scale factor does not matter.
+    # From the lowest to the highest value, so that a scale factor does not matter; and how often
+    # each occurs, not where, so that the order of the axes does not either.
     low, high = float(data.min()), float(data.max())
     coarse = np.rint((data - low) * (255 / (high - low))).astype(np.uint8)
-    return hashlib.sha256(repr(data.shape).encode() + coarse.tobytes()).hexdigest()
+    counts = np.bincount(coarse.ravel(), minlength=256).tolist()
+    return hashlib.sha256(repr((sorted(data.shape), counts)).encode()).hexdigest()

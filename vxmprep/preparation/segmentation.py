@@ -21,6 +21,30 @@ MOST_TISSUES = 5
 LARGEST_FRACTION = 0.01
 """How far a label may be from a whole number; scaled or stored as floats they are hardly off."""
 
+FRACTIONS = (
+    "holds fractions, so it is a probability map or was interpolated; give labels, resampled with "
+    "nearest neighbour if at all"
+)
+
+
+def load_whole(path: str | Path) -> nb.Nifti1Image:
+    """Read an image of whole numbers; those stored as floating point are rounded.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        int32; it may hold nothing but 0.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read, or holds fractions.
+    """
+    image = load(path, np.float64)
+    if _fractions(np.asarray(image.dataobj)):
+        raise ImageError(f"{path}: {FRACTIONS}")
+    return _rounded(image)
+
 
 def load_labels(path: str | Path) -> nb.Nifti1Image:
     """Read a label map; labels stored as floating point are rounded.
@@ -50,11 +74,8 @@ def load_labels(path: str | Path) -> nb.Nifti1Image:
 def no_labels(image: nb.spatialimages.SpatialImage) -> str | None:
     """Say why the values of an image cannot be labels, or None if they can."""
     data = np.asanyarray(image.dataobj)
-    if data.dtype.kind == "f" and np.abs(data - np.rint(data)).max() > LARGEST_FRACTION:
-        return (
-            "holds fractions, so it is a probability map or was interpolated; give labels, "
-            "resampled with nearest neighbour if at all"
-        )
+    if _fractions(data):
+        return FRACTIONS
     lowest, highest = np.rint(data.min()), np.rint(data.max())
     if lowest < 0:
         return f"holds negative labels, down to {lowest:g}; give FreeSurfer-numbered labels"
@@ -99,6 +120,10 @@ def misplaced(
             "give FreeSurfer-numbered labels"
         )
     return None
+
+
+def _fractions(data: np.ndarray) -> bool:
+    return data.dtype.kind == "f" and np.abs(data - np.rint(data)).max() > LARGEST_FRACTION
 
 
 def _rounded(image: nb.spatialimages.SpatialImage) -> nb.Nifti1Image:

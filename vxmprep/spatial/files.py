@@ -68,6 +68,20 @@ def remove_left_behind(
                 path.unlink()
 
 
+def there(path: str | Path) -> Path:
+    """Give a file's path if the file is there.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; check the path")
+    return path
+
+
 def checksum(path: str | Path) -> str:
     """Give the SHA-256 of a file as hexadecimal text."""
     with Path(path).open("rb") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 
-from vxmprep.spatial.files import replacing
+from vxmprep.spatial.files import replacing, there
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.transform import Field, Transform
 
@@ -104,6 +104,7 @@ def read_lta(path: str | Path) -> np.ndarray:
     ValueError
         If it is no such file.
     """
+    there(path)
     try:
         lines = [line.split("#")[0].split() for line in Path(path).read_text("utf-8").splitlines()]
         pairs = [(line[0], line[2:]) for line in lines if len(line) > 2 and line[1] == "="]
@@ -116,7 +117,9 @@ def read_lta(path: str | Path) -> np.ndarray:
             source, target = (_affine_of(pairs, which) for which in (0, 1))
             matrix = target @ matrix @ np.linalg.inv(source)
         return np.linalg.inv(matrix)
-    except (ValueError, KeyError, IndexError, np.linalg.LinAlgError) as error:
+    except KeyError as error:
+        raise ValueError(f"{path}: not an LTA of one affine (no {error.args[0]} in it)") from error
+    except (ValueError, IndexError, np.linalg.LinAlgError) as error:
         raise ValueError(f"{path}: not an LTA of one affine ({error})") from error
 
 
@@ -138,6 +141,7 @@ def read_warp(path: str | Path) -> Transform:
     ValueError
         If it is no such file.
     """
+    there(path)
     try:
         content = gzip.decompress(Path(path).read_bytes())
         if struct.unpack(">i", content[:4])[0] >> 8 != WARPMAP:

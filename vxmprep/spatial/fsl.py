@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 
-from vxmprep.spatial.files import replacing
+from vxmprep.spatial.files import replacing, there
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.opening import open_series
 from vxmprep.spatial.transform import Field, Transform
@@ -68,10 +68,14 @@ def read_flirt(path: str | Path, *, fixed: Grid, moving: Grid) -> np.ndarray:
     ValueError
         If the file holds no 4 x 4 matrix that can be inverted.
     """
+    there(path)
     try:
         fixed_to_moving = np.linalg.inv(np.loadtxt(path).reshape(4, 4))
     except (ValueError, np.linalg.LinAlgError) as error:
-        raise ValueError(f"{path}: not a matrix of FLIRT's ({error})") from error
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: not a matrix of FLIRT's ({said}); give what -omat wrote"
+        ) from error
     from_world = fsl_coordinates(fixed) @ np.linalg.inv(fixed.affine)
     to_world = moving.affine @ np.linalg.inv(fsl_coordinates(moving))
     return to_world @ fixed_to_moving @ from_world

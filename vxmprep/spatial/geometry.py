@@ -47,9 +47,11 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
     """
     try:
         text = Path(source).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GeometryError(f"{source}: not a table of text ({_said(error)})") from error
-    between = "\t" if str(source).endswith(".tsv") else ","
+    except UnicodeDecodeError as error:
+        raise GeometryError(f"{source}: not text in UTF-8; save it as that") from error
+    except OSError as error:
+        raise GeometryError(f"{source}: cannot be read ({error.strerror}); check it") from error
+    between = "\t" if str(source).lower().endswith(".tsv") else ","
     rows = [row for row in csv.reader(text.splitlines(), delimiter=between) if row]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if not set(AXES) <= set(header):

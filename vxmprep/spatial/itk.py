@@ -12,7 +12,7 @@ import h5py
 import nibabel as nb
 import numpy as np
 
-from vxmprep.spatial.files import replacing
+from vxmprep.spatial.files import replacing, there
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.opening import open_series
 
@@ -72,14 +72,18 @@ def read_transform(path: str | Path) -> sitk.Transform:
     Raises
     ------
     ValueError
-        If ITK cannot read the file.
+        If there is no such file, or ITK cannot read it.
     """
     import SimpleITK as sitk
 
+    there(path)  # ITK would print how its libraries found out
     try:
         return sitk.ReadTransform(str(path))
     except RuntimeError as error:
-        raise ValueError(f"{path}: ITK cannot read this as a transform") from error
+        raise ValueError(
+            f"{path}: ITK cannot read this as a transform; give .h5, .txt, .mat or .tfm of ITK, "
+            "vxmprep-convert writes them"
+        ) from error
 
 
 def affine_members(transform: sitk.Transform) -> sitk.CompositeTransform:
@@ -119,17 +123,37 @@ def write_affine(path: str | Path, affine: np.ndarray) -> None:
 
 
 def read_affine(path: str | Path) -> np.ndarray:
-    """Read an ITK affine (text or .mat) as a 4 x 4 matrix, points to points, RAS mm."""
+    """Read an ITK affine (text or .mat) as a 4 x 4 matrix, points to points, RAS mm.
+
+    Raises
+    ------
+    ValueError
+        If the file is no transform, or not of affines alone.
+    """
+    product = np.eye(4)
+    for member in flattened(read_transform(path)):
+        if not member.IsLinear():
+            raise ValueError(f"{path}: not an affine alone; give the affine's own file")
+        product = product @ matrix_of(member)
+    return product
+
+
+def flattened(transform: sitk.Transform) -> list[sitk.Transform]:
+    """Give the members of a composite, of composites in it too; the last one acts first."""
     import SimpleITK as sitk
 
-    transform = sitk.CompositeTransform(read_transform(path)).GetNthTransform(0)
-    try:
-        affine = sitk.AffineTransform(transform)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not an affine transform") from error
-    matrix = np.array(affine.GetMatrix()).reshape(3, 3)
-    offset = np.array(affine.TransformPoint((0.0, 0.0, 0.0)))
-    return LPS @ nb.affines.from_matvec(matrix, offset) @ LPS
+    if transform.GetTransformEnum() != sitk.sitkComposite:
+        return [transform]
+    composite = sitk.CompositeTransform(transform)
+    members = [composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms())]
+    return [each for member in members for each in flattened(member)]
+
+
+def matrix_of(transform: sitk.Transform) -> np.ndarray:
+    """Give a linear transform as a 4 x 4 matrix, points to points, RAS mm."""
+    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    columns = [np.array(transform.TransformPoint(tuple(e))) - offset for e in np.eye(3)]
+    return LPS @ nb.affines.from_matvec(np.stack(columns, 1), offset) @ LPS
 
 
 def write_composite(
@@ -217,8 +241,8 @@ def read_field(path: str | Path) -> tuple[np.ndarray, Grid]:
     image = open_series(path)
     if image.shape[3:] != (1, 3):
         raise ValueError(
-            f"{path}: not a displacement field of ITK, whose five axes end with 1 and 3; found "
-            f"{'x'.join(map(str, image.shape))}"
+            f"{path}: not a displacement field of ITK, whose five axes end with 1 and 3, but "
+            f"{'x'.join(map(str, image.shape))}; vxmprep-convert writes one, of FSL's too"
         )
     vectors = np.asarray(image.dataobj, dtype=np.float32)[:, :, :, 0]
     return vectors * np.diag(LPS)[:3].astype(np.float32), Grid.of(image)

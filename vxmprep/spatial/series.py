@@ -22,6 +22,9 @@ from vxmprep.spatial.transform import Transform
 INTERPOLATIONS = ("linear", "cubic", "nearest", "label")
 MODULATIONS = ("full", "deformable")
 
+KNOWN = tuple(np.dtype(kind) for kind in ("u1", "i1", "u2", "i2", "u4", "i4", "f4"))
+"""Types that ITK and every reader of NIfTI know."""
+
 
 def resample_file(
     source: str | Path,
@@ -50,30 +53,37 @@ def resample_file(
         float32, the others the image's own type.
     modulation : {"full", "deformable"}, optional
         Multiply by the Jacobian determinant of the map, or of its displacement fields alone, so
-        that amounts are kept instead of densities.
+        that amounts are kept instead of densities; not what ``nearest`` and ``label`` are for.
 
     Raises
     ------
     ImageError
-        If the image cannot be read, is not finite where ``cubic`` would spread it, or holds no
-        labels where they are wanted.
+        If the image cannot be read, is not finite where ``cubic`` would spread it, holds no
+        labels where they are wanted, or holds labels that are to be modulated.
     """
+    if modulation is not None and interpolation in ("nearest", "label"):
+        raise ImageError(
+            f"{source}: labels cannot be modulated; interpolate linearly if it is a map of amounts"
+        )
     image = _keep_open(source)
     volumes = image.shape[:3], image.shape[3:]
     keeps_type = interpolation in ("nearest", "label")
     factor = _factor(modulation, grid, transform)
     chain = transform.as_itk()
-    header = None
+    header = narrow = None
     with replacing(target) as temporary, _stream(temporary) as stream:
         for volume in _each_volume(source, image):
             if interpolation == "label":
                 data = resample_labels(_whole(source, volume), image.affine, grid, transform)
             else:
+                if interpolation == "nearest" and volume.dtype not in KNOWN:
+                    narrow = narrow or _native(volume.dtype, source, image)
+                    volume = volume.astype(narrow)
                 data = _resample(volume, image.affine, grid, chain, interpolation)
             if factor is not None:
                 data = data * factor
             if header is None:
-                kind = data.dtype if keeps_type and factor is None else np.dtype(np.float32)
+                kind = data.dtype if keeps_type else np.dtype(np.float32)
                 header = _header(image, grid, volumes[1], kind)
                 stream.write(header.binaryblock + bytes(int(header["vox_offset"]) - 348))
             stream.write(data.astype(header.get_data_dtype()).tobytes(order="F"))
@@ -119,8 +129,6 @@ def _resample(
     }
     if interpolation != "nearest":
         volume = volume.astype(np.float32)
-    elif volume.dtype not in (np.dtype(k) for k in ("u1", "i1", "u2", "i2", "u4", "i4", "f4")):
-        volume = volume.astype(_native(volume))
     moving = to_sitk(nb.Nifti1Image(volume, affine, dtype=volume.dtype))
     direction, spacing, origin = itk_frame(grid)
     out = sitk.Resample(
@@ -136,11 +144,13 @@ def _resample(
     return sitk.GetArrayFromImage(out).T
 
 
-def _native(volume: np.ndarray) -> np.dtype:
-    """Give a type that ITK and every reader of NIfTI know, and that holds the values."""
-    if volume.dtype.kind == "f":
+def _native(kind: np.dtype, source: str | Path, image: nb.spatialimages.SpatialImage) -> np.dtype:
+    """Give a type that ITK and every reader of NIfTI know, and that holds what all volumes do."""
+    if kind.kind == "f":
         return np.dtype(np.float32)
-    largest = np.abs(volume.astype(np.int64)).max(initial=0)
+    if kind.newbyteorder("=") in KNOWN:
+        return kind.newbyteorder("=")
+    largest = max(np.abs(v.astype(np.int64)).max(initial=0) for v in _each_volume(source, image))
     return np.dtype(np.int32 if largest < 2**31 else np.int64)
 
 

@@ -10,7 +10,15 @@ import numpy as np
 from nibabel.affines import apply_affine, from_matvec
 
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.itk import LPS, as_itk_affine, itk_frame, read_field, read_transform
+from vxmprep.spatial.itk import (
+    LPS,
+    as_itk_affine,
+    flattened,
+    itk_frame,
+    matrix_of,
+    read_field,
+    read_transform,
+)
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -74,6 +82,8 @@ class Transform:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Map points (n, 3), RAS mm."""
+        if np.ndim(points) != 2 or np.shape(points)[1] != 3:
+            raise ValueError(f"points: of shape {np.shape(points)}; give (n, 3), RAS mm")
         out = np.empty(np.shape(points))
         for start in range(0, len(out), BLOCK):
             block = np.asarray(points[start : start + BLOCK], dtype=float)
@@ -150,34 +160,17 @@ def read_itk(path: str | Path) -> Transform:
     if str(path).endswith((".nii", ".nii.gz")):
         return Transform((Field(*read_field(path)),))
     members = []
-    for member in reversed(_flattened(read_transform(path))):
+    for member in reversed(flattened(read_transform(path))):
         if member.GetTransformEnum() == sitk.sitkDisplacementField:
             members.append(_own_field(sitk.DisplacementFieldTransform(member)))
         elif member.IsLinear():
-            members.append(_matrix(member))
+            members.append(matrix_of(member))
         else:
             raise ValueError(
                 f"{path}: holds a {member.GetName()}; only affines and displacement fields can be "
                 "read"
             )
     return Transform(tuple(members))
-
-
-def _flattened(transform: sitk.Transform) -> list[sitk.Transform]:
-    """Give the members of a composite, of composites in it too, in ITK's order."""
-    import SimpleITK as sitk
-
-    if transform.GetTransformEnum() != sitk.sitkComposite:
-        return [transform]
-    composite = sitk.CompositeTransform(transform)
-    members = [composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms())]
-    return [each for member in members for each in _flattened(member)]
-
-
-def _matrix(transform: sitk.Transform) -> np.ndarray:
-    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    columns = [np.array(transform.TransformPoint(tuple(e))) - offset for e in np.eye(3)]
-    return LPS @ from_matvec(np.stack(columns, 1), offset) @ LPS
 
 
 def _own_field(transform: sitk.DisplacementFieldTransform) -> Field:

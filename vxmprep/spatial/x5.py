@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 import vxmprep
-from vxmprep.spatial.files import replacing
+from vxmprep.spatial.files import replacing, there
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.transform import Field, Transform
 
@@ -51,6 +51,7 @@ def read_x5(path: str | Path) -> Transform:
     ValueError
         If it is none, or holds a transform of another kind.
     """
+    there(path)
     try:
         with h5py.File(path) as file:
             if file.attrs["Format"] not in ("X5", b"X5"):
