@@ -47,7 +47,7 @@ def slurm_programs(tmp_path, monkeypatch):
     program("sbatch", f'echo "$@" >>"{folder}/asked"; wc -l <"{folder}/asked"')
     program("scontrol", "echo 'MaxArraySize            = 2'")
     program("sinfo", "echo '(null)'")
-    program("squeue", "echo '1 RUNNING'; echo '1 PENDING'; echo '1 PENDING'")
+    program("squeue", "echo '1 RUNNING None'; echo '1 PENDING None'; echo '1 PENDING None'")
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return folder
 
@@ -329,6 +329,27 @@ def test_the_status_names_the_scans_whose_job_was_ended_and_they_are_failed(
     assert "participant: 1 running, 2 pending" in told.out
     assert re.search(rf"FAILED sub-02: .*{why}.*vxmprep-participant-1_0\.log", told.err)
     assert {row["status"] for row in study.status().values()} == {"failed"}
+
+
+def test_the_status_says_why_jobs_wait_in_slurms_own_words(study, slurm_programs, capfd):
+    folder = write(study, levels=["participant", "group"])
+    (folder / "jobs.txt").write_text("participant 1\ngroup 2\n")
+    lines = "\n".join(
+        ["1 RUNNING None", "1 PENDING Resources", "1 PENDING Resources",
+         "1 PENDING ReqNodeNotAvail, UnavailableNodes:n7", "1 PENDING None",
+         "2 PENDING Dependency", "3 PENDING Priority"]
+    )  # fmt: skip
+    (slurm_programs / "squeue").write_text(
+        f"#!/bin/bash\n[[ \"$*\" == *'%F %T %r'* ]] && echo '{lines}'\n"
+    )
+    capfd.readouterr()
+    main([str(study.bids), str(study.out), "--status"])
+    told = capfd.readouterr().out
+    assert (
+        "  participant: 1 running, 2 pending (Resources), "
+        "1 pending (ReqNodeNotAvail, UnavailableNodes:n7), 1 pending\n"
+        "  group: 1 pending (Dependency)\n"
+    ) in told
 
 
 def test_only_what_is_missing_gets_a_job_and_what_was_ended_is_done_in_the_end(study, capfd):

@@ -96,7 +96,7 @@ def tell(settings: Settings, folder: Path) -> int:
         if counts[state]:
             print(f"  {state:12}{counts[state]:6}")
     for level, states in queue.items():
-        print(f"  {level}: " + ", ".join(f"{n} {state.lower()}" for state, n in states.items()))
+        print(f"  {level}: " + ", ".join(f"{n} {state}" for state, n in states.items()))
     if settings.model_folder.is_dir():
         print(f"training of {_training(settings.model_folder)}")
     for level in ("train", "group"):
@@ -114,7 +114,7 @@ def read_queue(folder: Path) -> dict[str, Counter]:
     Returns
     -------
     dict
-        Numbers of jobs by their state, by level.
+        Numbers of jobs by their state, and by why they wait in Slurm's own word, by level.
     """
     try:
         lines = (folder / "jobs.txt").read_text(encoding="utf-8").split("\n")
@@ -123,16 +123,17 @@ def read_queue(folder: Path) -> dict[str, Counter]:
     levels = {job: level for level, _, job in (line.partition(" ") for line in lines) if job}
     if not levels:
         return {}
-    words = ["squeue", "--noheader", "--array", "--format=%F %T", f"--jobs={','.join(levels)}"]
+    words = ["squeue", "--noheader", "--array", "--format=%F %T %r", f"--jobs={','.join(levels)}"]
     try:
         said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
     found: dict[str, Counter] = {}
     for line in said.stdout.splitlines():
-        job, _, state = line.partition(" ")
+        job, state, reason = (*line.split(" ", 2), "", "")[:3]
         if job in levels and state in (*WAITING, "RUNNING", "COMPLETING"):
-            found.setdefault(levels[job], Counter())[state] += 1
+            why = f" ({reason})" if state == "PENDING" and reason not in ("", "None") else ""
+            found.setdefault(levels[job], Counter())[state.lower() + why] += 1
     return {level: found[level] for level in LEVELS if level in found}
 
 

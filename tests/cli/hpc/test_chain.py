@@ -147,6 +147,25 @@ def test_the_signal_before_the_end_of_a_jobs_time_ends_it_with_what_is_finished_
     assert not list(left.glob("vxmprep-*"))
 
 
+def test_the_status_says_why_jobs_wait(slurm, cohort, capfd):
+    later = ("--width", "4", "--sbatch=--begin=now+1hour", "--submit")
+    assert slurm_command(cohort, ["prepare", "participant"], *later) == 0
+    jobs = dict(re.findall(r"^(\w+) (\d+)$", capfd.readouterr().out, re.MULTILINE))
+    try:
+        slurm.ask("scontrol", "hold", f"{jobs['prepare']}_1")
+        end, told = time.monotonic() + 60, ""
+        while "BeginTime" not in told:  # as soon as Slurm has looked at the job
+            assert time.monotonic() < end, told
+            assert main([str(cohort.bids), str(cohort.out), "--status"]) == 1
+            told = capfd.readouterr().out
+        (prepare,) = re.findall(r"^  prepare: (.*)$", told, re.MULTILINE)
+        assert sorted(prepare.split(", ")) == ["1 pending (BeginTime)", "1 pending (JobHeldAdmin)"]
+        assert "  participant: 2 pending (Dependency)\n" in told
+    finally:
+        slurm.ask("scancel", *jobs.values())
+    slurm.wait(60)
+
+
 def test_a_job_with_a_gpu_has_it_for_itself(slurm, tmp_path):
     script = tmp_path / "gpu.sh"
     script.write_text('#!/bin/bash\necho "$CUDA_VISIBLE_DEVICES"; sleep 3\n')
