@@ -331,6 +331,33 @@ def test_the_status_names_the_scans_whose_job_was_ended_and_they_are_failed(
     assert {row["status"] for row in study.status().values()} == {"failed"}
 
 
+def test_the_status_says_what_a_job_said_last_that_came_to_nothing(study, slurm_programs, capfd):
+    folder = write(study)
+    (folder / "jobs.txt").write_text("prepare 1\n")
+    logs = {
+        "prepare-1_0": "participants: 01 02\nline 30: apptainer: command not found\n\n",
+        "train-2": "vxmprep: /data: no such folder\n",
+    }
+    for name, text in logs.items():
+        (folder / "logs" / f"vxmprep-{name}.log").write_text(text)
+
+    def told() -> str:
+        capfd.readouterr()
+        assert main([str(study.bids), str(study.out), "--status"]) == 1
+        return capfd.readouterr().err
+
+    (line,) = told().splitlines()
+    assert line.startswith("NOTHING DONE by a job of train, "), "the other is in the queue still"
+    (slurm_programs / "squeue").write_text("#!/bin/bash\n")
+    first, second = told().splitlines()
+    assert first == (
+        "NOTHING DONE by a job of prepare, which said at last: line 30: apptainer: command not "
+        f"found ({folder}/logs/vxmprep-prepare-1_0.log)"
+    )
+    assert "vxmprep: /data: no such folder" in second
+    assert not (study.out / "participants_status.tsv").exists()
+
+
 def test_the_status_says_why_jobs_wait_in_slurms_own_words(study, slurm_programs, capfd):
     folder = write(study, levels=["participant", "group"])
     (folder / "jobs.txt").write_text("participant 1\ngroup 2\n")
