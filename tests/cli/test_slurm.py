@@ -217,6 +217,19 @@ def test_in_an_image_everything_that_the_options_name_is_bound(study, tmp_path, 
     assert "--nv" not in text
 
 
+def test_in_an_image_a_template_is_that_which_was_found_outside(study, tmp_path, monkeypatch):
+    image, cache = tmp_path / "vxmprep.sif", tmp_path / "cache"
+    image.touch()
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(cache))
+    bound = f"--bind={cache}:/opt/vxmprep/templateflow:ro"
+    assert bound not in (write(study, "--image", str(image)) / "prepare.sh").read_text()
+    (cache / "tpl-Tiny").mkdir(parents=True)
+    name = "tpl-Tiny/tpl-Tiny_res-01_desc-brain_T1w.nii.gz"
+    (study.root / "atlas" / "atlas.nii.gz").rename(cache / name)
+    named = ("--atlas", "Tiny", "--atlas-name", "Tiny", "--image", str(image))
+    assert bound in (write(study, *named) / "prepare.sh").read_text()
+
+
 def test_in_an_image_what_only_the_group_reads_is_bound_too(study, tmp_path):
     image, ids, other = (tmp_path / name for name in ("vxmprep.sif", "ids.txt", "other"))
     image.touch()
