@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import vxmprep
 from vxmprep.cli.options import build_parser
 
 CONTAINERS = Path(__file__).parents[1] / "containers"
@@ -54,6 +55,11 @@ def test_the_image_tries_every_command_that_the_package_installs():
     tried = re.search(r"for command in (.*);", (CONTAINERS / "vxmprep.def").read_text())[1]
     assert sorted(tried.split()) == sorted(commands)
     assert len(commands) > 5
+
+
+def test_the_images_label_tells_the_packages_version():
+    text = (CONTAINERS / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^ARG VERSION=(.+)$", text, re.MULTILINE) == [vxmprep.__version__]
 
 
 def test_hadolint_finds_nothing():

@@ -64,7 +64,7 @@ def find_template(atlas: str) -> tuple[str, Path, Path | None]:
         if key not in ("cohort", "res", "resolution") or not value.isalnum():
             raise AtlasError(f"--atlas {atlas}: {part} is not cohort-N or res-N; write it so")
         asked["cohort" if key == "cohort" else "resolution"] = value.lstrip("0")
-    home = _home()
+    home = cache_folder()
     listed = _listed(atlas, template, home)
     try:
         image, mask = _choose(listed, **asked)
@@ -76,8 +76,8 @@ def find_template(atlas: str) -> tuple[str, Path, Path | None]:
     return template, home / image, mask and home / mask
 
 
-def _home() -> Path:
-    """TemplateFlow's cache, as its client finds it."""
+def cache_folder() -> Path:
+    """Give TemplateFlow's cache, as its client finds it."""
     if given := os.getenv("TEMPLATEFLOW_HOME"):
         return Path(given).absolute()
     try:

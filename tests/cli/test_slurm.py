@@ -47,7 +47,7 @@ def slurm_programs(tmp_path, monkeypatch):
     program("sbatch", f'echo "$@" >>"{folder}/asked"; wc -l <"{folder}/asked"')
     program("scontrol", "echo 'MaxArraySize            = 2'")
     program("sinfo", "echo '(null)'")
-    program("squeue", "echo '1 RUNNING'; echo '1 PENDING'; echo '1 PENDING'")
+    program("squeue", "echo '1 RUNNING None'; echo '1 PENDING None'; echo '1 PENDING None'")
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return folder
 
@@ -217,6 +217,19 @@ def test_in_an_image_everything_that_the_options_name_is_bound(study, tmp_path, 
     assert "--nv" not in text
 
 
+def test_in_an_image_a_template_is_that_which_was_found_outside(study, tmp_path, monkeypatch):
+    image, cache = tmp_path / "vxmprep.sif", tmp_path / "cache"
+    image.touch()
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(cache))
+    bound = f"--bind={cache}:/opt/vxmprep/templateflow:ro"
+    assert bound not in (write(study, "--image", str(image)) / "prepare.sh").read_text()
+    (cache / "tpl-Tiny").mkdir(parents=True)
+    name = "tpl-Tiny/tpl-Tiny_res-01_desc-brain_T1w.nii.gz"
+    (study.root / "atlas" / "atlas.nii.gz").rename(cache / name)
+    named = ("--atlas", "Tiny", "--atlas-name", "Tiny", "--image", str(image))
+    assert bound in (write(study, *named) / "prepare.sh").read_text()
+
+
 def test_in_an_image_what_only_the_group_reads_is_bound_too(study, tmp_path):
     image, ids, other = (tmp_path / name for name in ("vxmprep.sif", "ids.txt", "other"))
     image.touch()
@@ -329,6 +342,54 @@ def test_the_status_names_the_scans_whose_job_was_ended_and_they_are_failed(
     assert "participant: 1 running, 2 pending" in told.out
     assert re.search(rf"FAILED sub-02: .*{why}.*vxmprep-participant-1_0\.log", told.err)
     assert {row["status"] for row in study.status().values()} == {"failed"}
+
+
+def test_the_status_says_what_a_job_said_last_that_came_to_nothing(study, slurm_programs, capfd):
+    folder = write(study)
+    (folder / "jobs.txt").write_text("prepare 1\n")
+    logs = {
+        "prepare-1_0": "participants: 01 02\nline 30: apptainer: command not found\n\n",
+        "train-2": "vxmprep: /data: no such folder\n",
+    }
+    for name, text in logs.items():
+        (folder / "logs" / f"vxmprep-{name}.log").write_text(text)
+
+    def told() -> str:
+        capfd.readouterr()
+        assert main([str(study.bids), str(study.out), "--status"]) == 1
+        return capfd.readouterr().err
+
+    (line,) = told().splitlines()
+    assert line.startswith("NOTHING DONE by a job of train, "), "the other is in the queue still"
+    (slurm_programs / "squeue").write_text("#!/bin/bash\n")
+    first, second = told().splitlines()
+    assert first == (
+        "NOTHING DONE by a job of prepare, which said at last: line 30: apptainer: command not "
+        f"found ({folder}/logs/vxmprep-prepare-1_0.log)"
+    )
+    assert "vxmprep: /data: no such folder" in second
+    assert not (study.out / "participants_status.tsv").exists()
+
+
+def test_the_status_says_why_jobs_wait_in_slurms_own_words(study, slurm_programs, capfd):
+    folder = write(study, levels=["participant", "group"])
+    (folder / "jobs.txt").write_text("participant 1\ngroup 2\n")
+    lines = "\n".join(
+        ["1 RUNNING None", "1 PENDING Resources", "1 PENDING Resources",
+         "1 PENDING ReqNodeNotAvail, UnavailableNodes:n7", "1 PENDING None",
+         "2 PENDING Dependency", "3 PENDING Priority"]
+    )  # fmt: skip
+    (slurm_programs / "squeue").write_text(
+        f"#!/bin/bash\n[[ \"$*\" == *'%F %T %r'* ]] && echo '{lines}'\n"
+    )
+    capfd.readouterr()
+    main([str(study.bids), str(study.out), "--status"])
+    told = capfd.readouterr().out
+    assert (
+        "  participant: 1 running, 2 pending (Resources), "
+        "1 pending (ReqNodeNotAvail, UnavailableNodes:n7), 1 pending\n"
+        "  group: 1 pending (Dependency)\n"
+    ) in told
 
 
 def test_only_what_is_missing_gets_a_job_and_what_was_ended_is_done_in_the_end(study, capfd):

@@ -108,8 +108,8 @@ def test_skull_strip_uses_a_mask_made_elsewhere(scan, folder):
 
 
 def test_synthstrip_runs_freesurfers_program(scan):
-    node = interfaces.SynthStrip(in_file=scan, gpu=True)
-    assert node.cmdline == f"mri_synthstrip -g -i {scan} -m mask.nii.gz"
+    node = interfaces.SynthStrip(in_file=scan, use_gpu=True)
+    assert node.cmdline == f"mri_synthstrip -i {scan} -m mask.nii.gz -g"
     assert Path(node._list_outputs()["mask_file"]) == Path("mask.nii.gz").absolute()
 
 

@@ -307,10 +307,17 @@ def test_registration_takes_its_settings():
     assert (node.inputs.num_threads, node.n_procs) == (3, 3)
 
 
-def test_registration_on_the_processor_takes_no_gpu_slot():
-    node = init_registration_wf(device="cpu").get_node("register")
-    assert not node.inputs.use_gpu
-    assert not isdefined(node.inputs.model)
+def test_without_a_model_the_registration_is_given_none():
+    assert not isdefined(init_registration_wf().get_node("register").inputs.model)
+
+
+@pytest.mark.parametrize("skull_strip", ["auto", "synthstrip"])
+@pytest.mark.parametrize(("device", "taken"), [("cuda", {"strip", "register"}), ("cpu", set())])
+def test_what_runs_on_a_gpu_takes_a_slot_and_nothing_does_without_one(
+    scan, skull_strip, device, taken
+):
+    flat = init_scan_wf(**scan, skull_strip=skull_strip, device=device)._create_flat_graph()
+    assert {node.name for node in flat.nodes if node.is_gpu_node()} == taken
 
 
 def test_evaluation_applies_the_written_transforms_to_the_scan_itself():

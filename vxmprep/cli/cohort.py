@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,12 +52,25 @@ LEVELS = ("prepare", "train", "participant", "group")
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A job that was ended: its level, why, and its log."""
+class Log:
+    """What the log of a job tells.
+
+    Attributes
+    ----------
+    level : str
+        What the job does.
+    path : Path
+        The log.
+    ended : str or None
+        Why the job was ended; None where it is at work or has come to an end by itself.
+    last : str
+        Its last line.
+    """
 
     level: str
-    why: str
-    log: Path
+    path: Path
+    ended: str | None
+    last: str
 
 
 def tell(settings: Settings, folder: Path) -> int:
@@ -86,9 +100,9 @@ def tell(settings: Settings, folder: Path) -> int:
         bids_dir=settings.bids_dir,
     )
     queue = read_queue(folder)
-    ended = read_logs(folder)
+    logs = read_logs(folder)
     records = {scan.stem: Record.of(settings.output_dir, scan.stem) for scan in scans}
-    if _note(scans, records, ended):
+    if _note(scans, records, logs):
         write_status(settings.output_dir)
     counts = Counter(_state(record) for record in records.values())
     print(f"T1w scans: {len(scans)}")
@@ -96,15 +110,11 @@ def tell(settings: Settings, folder: Path) -> int:
         if counts[state]:
             print(f"  {state:12}{counts[state]:6}")
     for level, states in queue.items():
-        print(f"  {level}: " + ", ".join(f"{n} {state.lower()}" for state, n in states.items()))
+        print(f"  {level}: " + ", ".join(f"{n} {state}" for state, n in states.items()))
     if settings.model_folder.is_dir():
         print(f"training of {_training(settings.model_folder)}")
-    for level in ("train", "group"):
-        if (last := ended.get(level)) is not None:
-            print(f"ENDED {level}: its job {last.why} ({last.log})", file=sys.stderr)
-    for stem, record in records.items():
-        if record.failure:
-            print(f"FAILED {stem}: {record.failure['cause']}", file=sys.stderr)
+    for line in _problems(settings, scans, records, logs, queue):
+        print(line, file=sys.stderr)
     return int(any(record.status != "done" for record in records.values()))
 
 
@@ -114,7 +124,7 @@ def read_queue(folder: Path) -> dict[str, Counter]:
     Returns
     -------
     dict
-        Numbers of jobs by their state, by level.
+        Numbers of jobs by their state, and by why they wait in Slurm's own word, by level.
     """
     try:
         lines = (folder / "jobs.txt").read_text(encoding="utf-8").split("\n")
@@ -123,39 +133,40 @@ def read_queue(folder: Path) -> dict[str, Counter]:
     levels = {job: level for level, _, job in (line.partition(" ") for line in lines) if job}
     if not levels:
         return {}
-    words = ["squeue", "--noheader", "--array", "--format=%F %T", f"--jobs={','.join(levels)}"]
+    words = ["squeue", "--noheader", "--array", "--format=%F %T %r", f"--jobs={','.join(levels)}"]
     try:
         said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
     found: dict[str, Counter] = {}
     for line in said.stdout.splitlines():
-        job, _, state = line.partition(" ")
+        job, state, reason = (*line.split(" ", 2), "", "")[:3]
         if job in levels and state in (*WAITING, "RUNNING", "COMPLETING"):
-            found.setdefault(levels[job], Counter())[state] += 1
+            why = f" ({reason})" if state == "PENDING" and reason not in ("", "None") else ""
+            found.setdefault(levels[job], Counter())[state.lower() + why] += 1
     return {level: found[level] for level in LEVELS if level in found}
 
 
-def read_logs(folder: Path) -> dict[str, Ended]:
-    """Find the jobs that were ended, from the logs.
+def read_logs(folder: Path) -> dict[str, Log]:
+    """Read the logs of the jobs.
 
     Returns
     -------
     dict
-        By participant's label, and by level where a job is no participant's: the newest job, if
-        it was ended.
+        By participant's label, and by level where a job is no participant's: the newest.
     """
     logs = [(log.stat().st_mtime, log) for log in (folder / "logs").glob("vxmprep-*.log")]
-    newest: dict[str, Ended | None] = {}
+    newest: dict[str, Log] = {}
     for _, log in sorted(logs):
         level = log.name.split("-")[1]
         # What a job said before it was put back into the queue is over.
         said = log.read_text(encoding="utf-8", errors="replace").rpartition(PEOPLE)[2]
         people, _, said = said.partition("\n") if level in ARRAYS else (level, "", said)
         why = next((why for sign, why in ENDS if re.search(sign, said, SIGNS)), None)
+        last = (said.strip().splitlines() or ["its log is empty"])[-1].strip()
         for one in people.split():
-            newest[one] = None if why is None else Ended(level, why, log)
-    return {one: end for one, end in newest.items() if end is not None}
+            newest[one] = Log(level, log, why, last)
+    return newest
 
 
 def counted(number: int, what: str) -> str:
@@ -163,16 +174,44 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _note(scans: Sequence[Scan], records: dict[str, Record], ended: dict[str, Ended]) -> int:
+def _note(scans: Sequence[Scan], records: dict[str, Record], logs: dict[str, Log]) -> int:
     """Note in the records of scans why their job was ended; give how many these are."""
     noted = 0
     for scan in scans:
-        record, end = records[scan.stem], ended.get(scan.participant)
-        if end is None or record.failure or record.status in SUFFICIENT[end.level]:
+        record, log = records[scan.stem], logs.get(scan.participant)
+        if log is None or not log.ended:
             continue
-        record.fail(step=end.level, cause=f"its job {end.why} ({end.log.name})")
+        if record.failure or record.status in SUFFICIENT[log.level]:
+            continue
+        record.fail(step=log.level, cause=f"its job {log.ended} ({log.path.name})")
         noted += 1
     return noted
+
+
+def _problems(
+    settings: Settings,
+    scans: Sequence[Scan],
+    records: dict[str, Record],
+    logs: dict[str, Log],
+    queue: dict[str, Counter],
+) -> Iterator[str]:
+    """Say which jobs were ended or came to nothing, and which scans have failed."""
+    for level in ("train", "group"):
+        if level in logs and logs[level].ended:
+            yield f"ENDED {level}: its job {logs[level].ended} ({logs[level].path})"
+    nothing = {}
+    for scan in scans:
+        record, log = records[scan.stem], logs.get(scan.participant)
+        if log and not record.failure and record.status not in SUFFICIENT[log.level]:
+            nothing[log.level] = log
+    if "train" in logs and not (settings.model_folder / "model.pt").is_file():
+        nothing["train"] = logs["train"]
+    for level, log in nothing.items():
+        if level not in queue and not log.ended and shutil.which("squeue"):
+            yield f"NOTHING DONE by a job of {level}, which said at last: {log.last} ({log.path})"
+    for stem, record in records.items():
+        if record.failure:
+            yield f"FAILED {stem}: {record.failure['cause']}"
 
 
 def _state(record: Record) -> str:

@@ -20,7 +20,7 @@ from vxmprep.cli.jobs import make_jobs
 from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
 from vxmprep.cli.scripts import ORDER, Job, Site, script, submit_script
-from vxmprep.config import BUNDLED, UsageError
+from vxmprep.config import BUNDLED, DEFAULT_ATLAS, UsageError
 
 if TYPE_CHECKING:
     from vxmprep.config import Settings
@@ -42,6 +42,9 @@ example:
 """
 
 USAGE = "vxmprep-slurm [options] [options of vxmprep] BIDS_DIR OUTPUT_DIR LEVEL [LEVEL ...]"
+
+TEMPLATES = "/opt/vxmprep/templateflow"
+"""Where the image has TemplateFlow's templates."""
 
 MOST_TASKS = 1001
 """Slurm's own MaxArraySize."""
@@ -268,6 +271,8 @@ def _site(settings: Settings, asked: argparse.Namespace, folder: Path) -> Site:
             str(path) if path in writable else f"{path}:{path}:ro"
             for path in _seen(settings) + [folder] * (settings.output_dir not in folder.parents)
         )
+        if (cache := _template_cache(settings)) is not None:
+            binds += (f"{cache}:{TEMPLATES}:ro",)
     return Site(
         asked.account,
         tuple(asked.sbatch),
@@ -290,6 +295,16 @@ def _seen(settings: Settings) -> list[Path]:
             found.append(path)
     found += [Path(name) for name in (settings.atlas, settings.labels) if Path(name).is_file()]
     return found
+
+
+def _template_cache(settings: Settings) -> Path | None:
+    """Give TemplateFlow's cache, which the image does not see, if the atlas is from there."""
+    from vxmprep.templates import cache_folder
+
+    cache = cache_folder()
+    if settings.atlas == DEFAULT_ATLAS or cache == Path(TEMPLATES):
+        return None
+    return cache if (cache / f"tpl-{settings.atlas.partition(':')[0]}").is_dir() else None
 
 
 def _save(path: Path, text: str) -> None:

@@ -93,7 +93,7 @@ class _SynthStripInputSpec(CommandLineInputSpec):
         "mask.nii.gz", usedefault=True, argstr="-m %s", desc="brain mask on the scan's grid"
     )
     no_csf = traits.Bool(argstr="--no-csf", desc="leave CSF out of the mask")
-    gpu = traits.Bool(argstr="-g", nohash=True, desc="run on a GPU")
+    use_gpu = traits.Bool(argstr="-g", nohash=True, desc="run on a GPU, and take a GPU slot")
 
 
 class _SynthStripOutputSpec(TraitedSpec):

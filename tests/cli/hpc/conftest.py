@@ -67,6 +67,15 @@ class Slurm:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.fixture
+def image() -> str:
+    """Give the image's file; Apptainer has to be on the PATH."""
+    image = os.environ.get("VXMPREP_IMAGE")
+    if not image:
+        pytest.skip("VXMPREP_IMAGE names no image: make test-hpc IMAGE=vxmprep.sif")
+    return image
+
+
 def _until(true: Callable[[], bool], what: str) -> None:
     for _ in range(100):
         if true():

@@ -67,6 +67,13 @@ def states(study) -> dict[str, str]:
     return {name: row["status"] for name, row in study.status().items()}
 
 
+def enlarge(path):
+    """Cut the voxels of a scan into 64 each: it takes more memory than the others' jobs have."""
+    image = nb.load(path)
+    fine = np.asarray(image.dataobj).repeat(4, 0).repeat(4, 1).repeat(4, 2)
+    nb.save(nb.Nifti1Image(fine, image.affine @ np.diag([0.25, 0.25, 0.25, 1])), path)
+
+
 LEVELS = ("prepare", "train", "participant", "group")
 
 
@@ -75,10 +82,7 @@ def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_ar
 ):
     good = cohort.t1w("03").read_bytes()
     cohort.t1w("03").write_bytes(b"not an image")
-    image = nb.load(cohort.t1w("05"))
-    fine = np.asarray(image.dataobj).repeat(4, 0).repeat(4, 1).repeat(4, 2)
-    affine = image.affine @ np.diag([0.25, 0.25, 0.25, 1])
-    nb.save(nb.Nifti1Image(fine, affine), cohort.t1w("05"))
+    enlarge(cohort.t1w("05"))
     few = ("--width", "1", "--mem-mb", "1400", "--train-nprocs", "1")
     assert slurm_command(cohort, LEVELS, *few, "--submit") == 0
     said = capfd.readouterr().out
@@ -123,10 +127,12 @@ def test_one_fails_and_one_is_killed_and_the_rest_is_complete_then_only_these_ar
     slurm.wait()
 
 
+@pytest.mark.parametrize("where", ["installed", "in the image"])
 def test_the_signal_before_the_end_of_a_jobs_time_ends_it_with_what_is_finished_recorded(
-    slurm, cohort, capfd
+    slurm, cohort, capfd, request, where
 ):
-    assert slurm_command(cohort, ["participant"], "--width", "8", "--submit") == 0
+    more = [] if where == "installed" else ["--image", request.getfixturevalue("image")]
+    assert slurm_command(cohort, ["participant"], "--width", "8", *more, "--submit") == 0
     end = time.monotonic() + 300
     while "done, 1 of 8" not in all_logs(cohort):
         assert time.monotonic() < end, all_logs(cohort)
@@ -145,6 +151,42 @@ def test_the_signal_before_the_end_of_a_jobs_time_ends_it_with_what_is_finished_
     assert f"for {8 - len(done)} participants" in capfd.readouterr().out
     left = Path(tempfile.gettempdir(), f"vxmprep-{os.getuid()}")
     assert not list(left.glob("vxmprep-*"))
+
+
+def test_in_the_image_too_the_chain_ends_and_who_was_killed_is_named(slurm, cohort, image, capfd):
+    enlarge(cohort.t1w("02"))
+    people = ("--participant-label", "01", "02", "03")
+    few = ("--width", "1", "--mem-mb", "1400", "--train-nprocs", "1", "--image", image)
+    assert slurm_command(cohort, LEVELS, *people, *few, "--submit") == 0
+    slurm.wait()
+    capfd.readouterr()
+    assert main([str(cohort.bids), str(cohort.out), *people, "--status"]) == 1
+    told = capfd.readouterr()
+    assert re.search(r"done +2\n", told.out), told.out + told.err + all_logs(cohort)
+    assert "trained, 3 iterations" in told.out
+    assert re.search(r"FAILED sub-02: .*memory.*--mem-mb", told.err), told.err
+    assert "apptainer exec" in (cohort.out / "code" / "slurm" / "participant.sh").read_text()
+    rows = (cohort.out / "group_registration.tsv").read_text()
+    assert set(re.findall("^sub-..", rows, re.MULTILINE)) == {"sub-01", "sub-02", "sub-03"}
+
+
+def test_the_status_says_why_jobs_wait(slurm, cohort, capfd):
+    later = ("--width", "4", "--sbatch=--begin=now+1hour", "--submit")
+    assert slurm_command(cohort, ["prepare", "participant"], *later) == 0
+    jobs = dict(re.findall(r"^(\w+) (\d+)$", capfd.readouterr().out, re.MULTILINE))
+    try:
+        slurm.ask("scontrol", "hold", f"{jobs['prepare']}_1")
+        end, told = time.monotonic() + 60, ""
+        while "BeginTime" not in told:  # as soon as Slurm has looked at the job
+            assert time.monotonic() < end, told
+            assert main([str(cohort.bids), str(cohort.out), "--status"]) == 1
+            told = capfd.readouterr().out
+        (prepare,) = re.findall(r"^  prepare: (.*)$", told, re.MULTILINE)
+        assert sorted(prepare.split(", ")) == ["1 pending (BeginTime)", "1 pending (JobHeldAdmin)"]
+        assert "  participant: 2 pending (Dependency)\n" in told
+    finally:
+        slurm.ask("scancel", *jobs.values())
+    slurm.wait(60)
 
 
 def test_a_job_with_a_gpu_has_it_for_itself(slurm, tmp_path):
