@@ -38,7 +38,7 @@ OTHERS := surfa xxhash smriprep niworkflows acres
 demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
 
-test: $(STAMP)
+test: $(VENV)/.others
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-hpc: $(STAMP) $(VENV)-boutiques/.made
@@ -119,6 +119,9 @@ $(STAMP): setup.py
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(VENV)/.others: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --no-deps $(OTHERS)
 	touch $@
 
