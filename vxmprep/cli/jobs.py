@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan, Task
     from vxmprep.config import Settings
 
-MINUTES = {"prepare": 3, "participant": 5}
-"""Time granted to a scan on a processor, several times of what is usual."""
+MINUTES = {"prepare": 3, "participant": 8}
+"""Time granted to a scan on a processor, several times of what is usual (0.3 and 2.2)."""
 
 START = 10
 """Minutes granted to a job beside its scans."""
