@@ -184,7 +184,7 @@ def test_what_is_none_is_refused_in_one_line(chain, tmp_path):
         read_itk, read_affine, freesurfer.read_lta, freesurfer.read_warp, read_x5,
         partial(fsl.read_flirt, fixed=FIXED, moving=MOVING),
     ],
-    ids=str,
+    ids=["ITK", "affine", "LTA", "warp", "X5", "FLIRT"],
 )  # fmt: skip
 def test_a_file_that_is_not_there_is_named(reader, tmp_path, capfd):
     with pytest.raises(ValueError, match=r"nowhere.h5: no such file; check the path$"):
