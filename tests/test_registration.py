@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from vxmprep.config import default_iterations
 from vxmprep.morph.checkpoint import save_checkpoint
 from vxmprep.morph.model import Model
 from vxmprep.morph.network import VxmNet
@@ -89,9 +90,23 @@ def test_without_refinement_the_field_is_the_networks(pair, tmp_path):
     assert found.forward[middle] == pytest.approx((0.4, 0, 0), abs=0.02)
 
 
+@pytest.fixture
+def usual(monkeypatch):
+    """Make fewer iterations the usual ones, so that they are enough to be called poor."""
+
+    def make(count: int, *, network: bool) -> None:
+        counts = {network: count, not network: default_iterations(network=not network)}
+        monkeypatch.setattr(
+            "vxmprep.registration.default_iterations", lambda *, network: counts[network]
+        )
+
+    return make
+
+
 @pytest.mark.parametrize(("shift", "misled"), [(0.0, False), (9.0, True)])
-def test_a_network_that_misleads_the_refinement_is_put_aside(shift, misled, pair, tmp_path):
+def test_a_network_that_misleads_the_refinement_is_put_aside(shift, misled, pair, usual, tmp_path):
     """The two images lie up to 4 voxels apart, a field 9 voxels off leads to no good."""
+    usual(8, network=True)
     network = VxmNet((4, 4), (4, 4))
     with torch.no_grad():
         network.flow.weight.zero_()
@@ -107,8 +122,9 @@ def test_a_network_that_misleads_the_refinement_is_put_aside(shift, misled, pair
     assert found.similarity[-1] > LEAST_SIMILARITY
 
 
-def test_a_poor_result_is_tried_once_more_from_zero_with_twice_the_iterations(pair):
+def test_a_poor_result_is_tried_once_more_from_zero_with_twice_the_iterations(pair, usual):
     """Six voxels more are too much for six iterations; no level of the second try ends early."""
+    usual(6, network=False)
     moving, fixed, mask = pair
     away = nb.Nifti1Image(np.roll(np.asarray(moving.dataobj), 6, axis=1), moving.affine)
     found = register(away, fixed, mask, iterations=6, device="cpu")
@@ -116,6 +132,9 @@ def test_a_poor_result_is_tried_once_more_from_zero_with_twice_the_iterations(pa
     assert again["Iterations"] == list(found.iterations) == [6, 6, 4, 0]
     assert again["Kept"]
     assert again["LocalCorrelation"] == round(found.similarity[-1], 4)
+    fewer = register(away, fixed, mask, iterations=5, device="cpu")
+    assert sum(fewer.iterations) == 5, "whoever asks for fewer wants no more"
+    assert fewer.second_try == {}
 
 
 def test_a_network_of_the_original_code_answers_in_its_own_axes(pair, tmp_path):

@@ -140,9 +140,10 @@ def register(
         without one the refinement starts from zero.
     iterations : int
         Most iterations of the refinement; 0 leaves the network's field alone. See
-        `vxmprep.morph.refine.schedule`. Where the result is not sound, the refinement is run once
-        more, from zero and with twice the iterations (after a network: twice the usual ones
-        without), none of which is left out, and the better one is kept.
+        `vxmprep.morph.refine.schedule`. Where the result of no fewer than the default ones is not
+        sound, the refinement is run once more, from zero and with twice the iterations (after a
+        network: twice the usual ones without), none of which is left out, and the better one is
+        kept.
     atlas_to_scan : (4, 4) array, optional
         The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
@@ -202,7 +203,7 @@ def _register(
     linear = torch.from_numpy(np.linalg.inv(to_grid) @ matrix @ to_grid)
     counts = schedule(iterations, started=start is not None)
     refined, second_try = _refine(scan, atlas, brain, start, counts, linear), {}
-    if refined.poor:
+    if refined.poor and iterations >= default_iterations(network=start is not None):
         usual = default_iterations(network=False) if start is not None else 0
         coarse, fine = schedule(max(iterations, usual))
         counts = tuple(2 * count for count in coarse), 2 * fine

@@ -1,12 +1,22 @@
 """All scans of a cohort, registered to one atlas."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from nipype.interfaces import utility as niu
+from nipype.interfaces.base import isdefined
 from nipype.pipeline import engine as pe
 
 from vxmprep.interfaces import PrepareAtlas
 from vxmprep.workflows.scan import ATLAS_FILES, init_scan_wf
+
+
+class _Gather(niu.Merge):
+    """A list with a place for every branch, None where it has nothing."""
+
+    def _list_outputs(self) -> dict:
+        values = [getattr(self.inputs, f"in{n}") for n in range(1, self._numinputs + 1)]
+        return {"out": [value if isdefined(value) else None for value in values]}
 
 
 def init_cohort_wf(
@@ -44,9 +54,9 @@ def init_cohort_wf(
     Outputs
     -------
     All outputs of `init_scan_wf`
-        Without `output_dir`: a list of each, in the order of the scans; those that have none of
-        it, such as labels, are left out of it. With `output_dir` there is no outputnode, so that
-        no scan waits for another; a branch has its own.
+        Without `output_dir`: a list of each, in the order of the scans, None for those that have
+        none of it, such as labels. With `output_dir` there is no outputnode, so that no scan
+        waits for another; a branch has its own.
 
     Raises
     ------
@@ -98,9 +108,9 @@ def _check(scans: Sequence[Mapping], names: Sequence[str]) -> None:
     for number, scan in enumerate(scans, start=1):
         if not scan.get("t1w"):
             raise ValueError(f"scans: scan {number} has no t1w; give the path of its image")
-    for named in names:
-        if names.count(named) > 1:
-            raise ValueError(f"scans: two are called {named}; give each a name of its own")
+    twice = [named for named, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"scans: two are called {twice[0]}; give each a name of its own")
 
 
 def _collect(workflow: pe.Workflow, branches: Sequence[pe.Workflow]) -> None:
@@ -108,7 +118,7 @@ def _collect(workflow: pe.Workflow, branches: Sequence[pe.Workflow]) -> None:
     fields = branches[0].get_node("outputnode").inputs.copyable_trait_names()
     outputnode = pe.Node(niu.IdentityInterface(fields), name="outputnode")
     for field in fields:
-        gather = pe.Node(niu.Merge(len(branches), no_flatten=True), name=f"all_{field}")
+        gather = pe.Node(_Gather(len(branches)), name=f"all_{field}")
         gather.run_without_submitting = True
         for number, branch in enumerate(branches, start=1):
             workflow.connect(branch, f"outputnode.{field}", gather, f"in{number}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bids import BIDSLayout
 
-from vxmprep.bids.dataset import Scan, choose_scans, find_scans
+from vxmprep.bids.dataset import Scan, choose_scans, find_scans, well_named
 from vxmprep.bids.filters import read_filter_file
 from vxmprep.bids.index import DATABASE, DatasetError
 
@@ -235,6 +235,7 @@ def test_a_misnamed_scan_keeps_nobody_else_from_being_chosen(tmp_path):
     names = ("sub-02/anat/sub-01_T1w.nii.gz", "sub-03/anat/sub-03_T1w.nii.gz")
     root = make(tmp_path / "bids", *names)
     assert stems(chosen(root, participants=["03"])) == ["sub-03"]
+    assert stems(well_named(find_scans(root), root)) == ["sub-03"]
     assert "its name must begin with" in complaint(chosen, root, participants=["02"])
 
 

@@ -169,6 +169,14 @@ def test_a_registration_judged_a_failure_is_left_to_fmriprep(tmp_path):
     assert not (tmp_path / "given" / "sub-01").exists()
 
 
+def test_what_another_output_has_handed_over_stays(tmp_path):
+    for name in ("01", "02"):
+        one_scan(tmp_path / f"out{name}", f"sub-{name}")
+        list(hand_over(tmp_path / f"out{name}", tmp_path / "given"))
+    assert {path.name for path in (tmp_path / "given").glob("sub-*")} == {"sub-01", "sub-02"}
+    assert list((tmp_path / "given" / "sub-01" / "anat").iterdir())
+
+
 def test_what_is_there_and_newer_is_kept(tmp_path):
     name = "sub-01_from-T1w_to-A_mode-image_xfm.h5"
     source = one_scan(tmp_path / "out", "sub-01") / name

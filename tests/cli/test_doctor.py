@@ -203,17 +203,20 @@ def test_masks_of_derivatives_are_told(study, capsys):
     assert "1 of 2 scans lack the brain mask" in about(found, "sub-02_T1w.nii.gz", "warning")[0]
 
 
-def test_segmentations_and_masks_that_were_not_fetched_are_errors(study, capsys):
+def test_masks_that_were_not_fetched_are_errors_and_segmentations_are_warned_of(study, capsys):
     aseg = study.aseg("02")
     aseg.parent.mkdir(parents=True)
-    mask = study.root / "masks" / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz"
-    mask.parent.mkdir(parents=True)
+    mask, other = study.mask("01"), study.mask("02")
     for path in (aseg, mask):
         path.symlink_to("../../.git/annex/objects/x")
-    code, found = findings(study, capsys, "--headers-only", "-d", f"masks={study.root / 'masks'}")
+    words = ("--headers-only", "-d", f"masks={study.root / 'masks'}")
+    code, found = findings(study, capsys, *words)
+    assert code == 0, "where some scans have no mask none is taken"
+    assert "datalad get" in about(found, aseg, "warning")[0]
+    shutil.copyfile(study.t1w("02"), other)
+    code, found = findings(study, capsys, *words)
     assert code == 1
-    for path in (aseg, mask):
-        assert "datalad get" in about(found, path, "error")[0]
+    assert "datalad get" in about(found, mask, "error")[0]
 
 
 def test_a_scan_turned_is_one_scan_under_two_names(study, capsys):

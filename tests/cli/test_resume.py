@@ -164,6 +164,14 @@ def test_content_that_was_dropped_after_its_scan_was_done_is_not_missed(study, s
         content.rename(content.with_name(f"dropped-{content.name}"))
     assert steps(*only) == {}
     assert study.results() == done
+
+    # the scan is fetched again, the segmentation is not: what was made of it stays
+    (tmp_path / "dropped-MD5E-s1--0.gz").rename(tmp_path / "MD5E-s1--0.gz")
+    (study.out / "sub-01/figures/sub-01_space-tiny_desc-grid_T1w.webp").unlink()
+    assert steps(*only) == {"sub-01": REPORT}
+    assert study.results() == done
+    assert steps(*only, "--force")["sub-01"] >= BRAIN
+    assert not list(study.out.glob("sub-01/anat/*_desc-aseg_dseg.nii.gz")), "it was told"
     study.t1w("01").unlink()
     study.t1w("01").symlink_to(tmp_path / "MD5E-s1--another.gz")
     assert steps(*only, code=1) == {}

@@ -369,6 +369,10 @@ def test_the_status_says_what_a_job_said_last_that_came_to_nothing(study, slurm_
     )
     assert "vxmprep: /data: no such folder" in second
     assert not (study.out / "participants_status.tsv").exists()
+    (slurm_programs / "squeue").write_text(
+        "#!/bin/bash\necho 'error: Unable to contact slurm controller' >&2; exit 1\n"
+    )
+    assert told() == "", "nobody knows whether they run still"
 
 
 def test_the_status_says_why_jobs_wait_in_slurms_own_words(study, slurm_programs, capfd):

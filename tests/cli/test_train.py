@@ -29,7 +29,9 @@ def card_of(study, name="cohort"):
 
 
 def test_one_command_prepares_trains_and_registers_with_the_new_network(study, capfd):
-    (study.bids / "participants.tsv").write_text("participant_id\tsite\nsub-01\tA\nsub-02\tB\n")
+    (study.bids / "participants.tsv").write_text(
+        "participant_id\tsite\tperson\nsub-01\tA\tn/a\nsub-02\tB\tanna\n"
+    )
     description = {"Name": "tiny", "BIDSVersion": "1.10.0", "License": "CC0"}
     (study.bids / "dataset_description.json").write_text(json.dumps(description))
     assert study.run("train", *QUICK) == 0
@@ -41,6 +43,7 @@ def test_one_command_prepares_trains_and_registers_with_the_new_network(study, c
     assert [card["split"][part]["scans"] for part in ("train", "validation")] == [1, 1]
     config = tomllib.loads((folder / "config.toml").read_text())
     assert [scan.get("site") for scan in config["scans"]] == ["A", "B"]
+    assert [scan["participant"] for scan in config["scans"]] == ["01", "anna"]
     assert [scan.get("labels") is None for scan in config["scans"]] == [False, True]
     sidecar = json.loads(next(study.out.glob("sub-01/anat/*_to-tiny_*image_xfm.json")).read_text())
     assert sidecar["Model"] == {"File": "models/cohort/model.pt", "SHA256": card["checksum"]}

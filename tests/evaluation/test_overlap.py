@@ -181,3 +181,8 @@ def test_ids_of_billions_are_counted_like_any_others():
     assert {label: one.dice for label, one in found.items() if label != 5} == {
         7: 1.0, 2_000_000_000: 1.0,
     }  # fmt: skip
+
+
+def test_negative_labels_are_refused():
+    with pytest.raises(ValueError, match="holds a negative label, -1"):
+        overlaps(np.array([[[-1, 2]]]), np.array([[[1, 2]]]))

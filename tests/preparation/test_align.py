@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from vxmprep.preparation.align import (
+    LEAST_OVERLAP,
     LEAST_SIMILARITY,
     TURNS,
     Alignment,
@@ -147,6 +148,18 @@ def test_a_poor_affine_is_tried_again_from_other_starts_which_are_counted(small_
     )
     np.testing.assert_allclose(found.atlas_to_scan, np.eye(4), atol=1e-6)
     assert found.starts == found.summary()["Starts"] == 2
+
+
+def test_brains_that_are_alike_while_their_masks_are_not_are_turned_by_halves_only(
+    small_brain, mask
+):
+    """As a mask that lacks a part of the brain: other turns of the head are no help."""
+    half = np.asarray(mask.dataobj).copy()
+    half[:, :, : half.shape[2] // 2] = 0
+    cut = nb.Nifti1Image(half, mask.affine)
+    found = align(small_brain, cut, small_brain, mask, search=lambda *_: iter([np.eye(4)] * 24))
+    assert found.overlap < LEAST_OVERLAP
+    assert found.starts == (4 if found.similarity >= LEAST_SIMILARITY else 24)
 
 
 def test_without_a_search_the_identity_is_judged(small_brain, mask):

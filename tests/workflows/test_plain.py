@@ -38,7 +38,9 @@ def test_a_cohort_of_paths_gives_lists_of_paths_that_a_training_takes(tiny, tmp_
     )
     training.inputs.inputnode.atlas_image = atlas
     study = Workflow("study", base_dir=str(tmp_path / "work"))
-    study.connect(cohort, "outputnode.conformed", training, "inputnode.images")
+    given = [("outputnode.conformed", "inputnode.images")]
+    given += [("outputnode.conformed_labels", "inputnode.labels")]
+    study.connect([(cohort, training, given)])
     graph = study.run("Linear")
     assert out_of(graph, "train").model == str(tmp_path / "model" / "model.pt")
     config = Path(out_of(graph, "train").config_file)
@@ -47,7 +49,9 @@ def test_a_cohort_of_paths_gives_lists_of_paths_that_a_training_takes(tiny, tmp_
     for path in out_of(graph, "all_t1w_in_atlas").out:
         moved = np.asarray(nb.load(path).dataobj)
         assert np.corrcoef(moved.ravel(), tiny.brain.ravel())[0, 1] > 0.9
-    assert len(out_of(graph, "all_labels_in_atlas").out) == 1
+    assert out_of(graph, "all_labels_in_atlas").out[0] is None
+    assert Path(out_of(graph, "all_labels_in_atlas").out[1]).is_file()
+    assert ["labels" in scan for scan in read_toml(config)["scans"]] == [False, True]
     first, second = (json.loads(Path(p).read_text()) for p in out_of(graph, "all_metrics").out)
     assert first["Overlap"] == {}
     assert second["Overlap"]["DiceMean"] > second["Overlap"]["DiceMeanAffine"]

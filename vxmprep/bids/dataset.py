@@ -156,9 +156,37 @@ def choose_scans(
             f"{bids_dir}: no T1w scan of {who} in {when}; check --participant-label and "
             "--session-label"
         )
-    _refuse_misnamed(chosen, bids_dir.absolute())
+    sound = well_named(chosen, bids_dir)
+    for scan in chosen:
+        if scan not in sound:
+            raise DatasetError(
+                f"{scan.path}: its name must begin with its folders' labels, "
+                f"{_folders(scan, bids_dir)}_, and labels have letters and digits only; rename it"
+            )
     _refuse_twins(chosen)
     return chosen
+
+
+def well_named(scans: Sequence[Scan], bids_dir: Path) -> list[Scan]:
+    """Keep the scans whose names are those of their folders: others' results would be another's.
+
+    Parameters
+    ----------
+    scans : sequence of Scan
+        As `find_scans` gives them.
+    bids_dir : path
+        The dataset.
+    """
+    return [
+        scan
+        for scan in scans
+        if FOLDERS.fullmatch(folders := _folders(scan, bids_dir))
+        and scan.path.name.startswith(f"{folders}_")
+    ]
+
+
+def _folders(scan: Scan, bids_dir: Path) -> str:
+    return "_".join(scan.path.relative_to(bids_dir.absolute()).parts[:-2])
 
 
 def _check_root(bids_dir: Path) -> None:
@@ -185,17 +213,6 @@ def _is_ours(description: Path) -> bool:
         return any(maker.get("Name") == "vxmprep" for maker in makers)
     except (OSError, ValueError, AttributeError, TypeError):
         return False
-
-
-def _refuse_misnamed(scans: list[Scan], root: Path) -> None:
-    """Refuse a scan whose name is not that of its folders: its results would be another's."""
-    for scan in scans:
-        folders = "_".join(scan.path.relative_to(root).parts[:-2])
-        if not FOLDERS.fullmatch(folders) or not scan.path.name.startswith(f"{folders}_"):
-            raise DatasetError(
-                f"{scan.path}: its name must begin with its folders' labels, {folders}_, and "
-                "labels have letters and digits only; rename it"
-            )
 
 
 def _refuse_twins(scans: list[Scan]) -> None:

@@ -169,6 +169,7 @@ def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> I
     }
     write_json(target / "dataset_description.json", description)
     written: set[Path] = set()
+    found = [source for every in sources.values() for source in every]
     for participant, every in sources.items():
         ours = [source for source in every if source.scan == every[0].scan]
         others = sorted({source.stem for source in every} - {ours[0].stem})
@@ -183,9 +184,12 @@ def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> I
         one = "session" if sessionwise else "participant"
         more = f"; not {', '.join(others)}: fMRIPrep takes one scan of a {one}" if others else ""
         yield f"{participant} -> {folder} ({spaces}){more}"
-    for path in target.glob("sub-*/**/anat/*"):
-        if path not in written:
-            path.unlink()
+    for person in sorted({source.forward.parts[len(output_dir.parts)] for source in found}):
+        # What an earlier call has handed over of these, fMRIPrep would find beside it.
+        for path in sorted((target / person).glob("**/anat/sub-*")):
+            if path not in written:
+                path.unlink()
+                yield f"{person}: removed {path.name}, which is no longer handed over"
 
 
 def _unfit(sources: list[Source]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -109,7 +108,7 @@ def tell(settings: Settings, folder: Path) -> int:
     for state in (*RESULTS, "not begun"):
         if counts[state]:
             print(f"  {state:12}{counts[state]:6}")
-    for level, states in queue.items():
+    for level, states in (queue or {}).items():
         print(f"  {level}: " + ", ".join(f"{n} {state}" for state, n in states.items()))
     if settings.model_folder.is_dir():
         print(f"training of {_training(settings.model_folder)}")
@@ -118,26 +117,29 @@ def tell(settings: Settings, folder: Path) -> int:
     return int(any(record.status != "done" for record in records.values()))
 
 
-def read_queue(folder: Path) -> dict[str, Counter]:
-    """Ask Slurm for the jobs that were submitted; nothing where it cannot be asked.
+def read_queue(folder: Path) -> dict[str, Counter] | None:
+    """Ask Slurm for the jobs that were submitted.
 
     Returns
     -------
-    dict
-        Numbers of jobs by their state, and by why they wait in Slurm's own word, by level.
+    dict or None
+        Numbers of jobs by their state, and by why they wait in Slurm's own word, by level; None
+        where Slurm does not answer, or is not here.
     """
     try:
         lines = (folder / "jobs.txt").read_text(encoding="utf-8").split("\n")
     except OSError:
-        return {}
+        return None
     levels = {job: level for level, _, job in (line.partition(" ") for line in lines) if job}
     if not levels:
-        return {}
+        return None
     words = ["squeue", "--noheader", "--array", "--format=%F %T %r", f"--jobs={','.join(levels)}"]
     try:
         said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return {}
+        return None
+    if said.returncode and "Invalid job id" not in said.stderr:  # which jobs long over have
+        return None
     found: dict[str, Counter] = {}
     for line in said.stdout.splitlines():
         job, state, reason = (*line.split(" ", 2), "", "")[:3]
@@ -193,7 +195,7 @@ def _problems(
     scans: Sequence[Scan],
     records: dict[str, Record],
     logs: dict[str, Log],
-    queue: dict[str, Counter],
+    queue: dict[str, Counter] | None,
 ) -> Iterator[str]:
     """Say which jobs were ended or came to nothing, and which scans have failed."""
     for level in ("train", "group"):
@@ -207,7 +209,7 @@ def _problems(
     if "train" in logs and not (settings.model_folder / "model.pt").is_file():
         nothing["train"] = logs["train"]
     for level, log in nothing.items():
-        if level not in queue and not log.ended and shutil.which("squeue"):
+        if queue is not None and level not in queue and not log.ended:
             yield f"NOTHING DONE by a job of {level}, which said at last: {log.last} ({log.path})"
     for stem, record in records.items():
         if record.failure:

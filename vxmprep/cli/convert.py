@@ -111,8 +111,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         convert(options)
     except OSError as error:
-        # Inputs are read by functions that say more; this names a temporary file of the output.
-        said = f"-o {options.output}: {error.strerror or error}; give a place to write to"
+        # A temporary file of the output is named by the output.
+        where = Path(error.filename or options.output)
+        ours = options.output.absolute()
+        others = (where.absolute(), *where.absolute().parents)
+        if ours in others or where.absolute() in ours.parents or where.name.endswith(ours.name):
+            said = f"-o {options.output}: {error.strerror or error}; give a place to write to"
+        else:
+            said = f"{where}: {error.strerror or error}"
         print(f"{parser.prog}: {said}", file=sys.stderr)
         return 2
     except ValueError as error:

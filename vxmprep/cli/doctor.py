@@ -173,7 +173,7 @@ def examine(
     options: argparse.Namespace, filters: Filters | None = None
 ) -> tuple[list[Scan], list[Finding]]:
     """Look at everything."""
-    from vxmprep.bids.dataset import choose_scans, find_scans
+    from vxmprep.bids.dataset import choose_scans, find_scans, well_named
     from vxmprep.bids.index import DatasetError
 
     try:
@@ -187,15 +187,18 @@ def examine(
     except DatasetError as error:
         return [], [_finding("error", options.bids_dir, error)]
     segmentations = _segmentations(scans, options)
-    masks = _masks(every, options)
-    here = [{s: f for s, f in found.items() if f.exists()} for found in (segmentations, masks)]
+    every = well_named(every, options.bids_dir)
+    found = _masks(every, options)
+    masks = found if len(found) == len(every) else {}  # none is taken where some lack one
+    here = [{s: f for s, f in some.items() if f.exists()} for some in (segmentations, masks)]
     seen = list(_each_scan(scans, *here, options))
     findings = [finding for _, _, some in seen for finding in some]
     checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
     findings += _sessions(scans)
     findings += _twins(checkups)
-    findings += _strip(every, masks, checkups)
-    findings += _not_fetched(scans, segmentations, masks)
+    findings += _strip(every, found, checkups)
+    findings += _not_fetched(scans, segmentations, "warning")
+    findings += _not_fetched(scans, masks, "error")
     findings += _labels(scans, segmentations, options)
     return scans, findings + list(_machine(len(scans), options))
 
@@ -317,12 +320,12 @@ def _masks(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Pat
     return {path: mask for path, mask in found.items() if mask}
 
 
-def _not_fetched(scans: Sequence[Scan], *given: dict[Path, Path]) -> list[Finding]:
-    """Tell of segmentations and masks that are links to nothing."""
+def _not_fetched(scans: Sequence[Scan], given: dict[Path, Path], level: str) -> list[Finding]:
+    """Tell of segmentations or masks that are links to nothing."""
     from vxmprep.spatial.opening import NOT_FETCHED
 
-    files = (found.get(scan.path) for scan in scans for found in given)
-    return [_finding("error", f, NOT_FETCHED) for f in files if f is not None and not f.exists()]
+    files = (given.get(scan.path) for scan in scans)
+    return [_finding(level, f, NOT_FETCHED) for f in files if f is not None and not f.exists()]
 
 
 def _strip(

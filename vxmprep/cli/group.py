@@ -114,12 +114,13 @@ def group(settings: Settings, work: Path) -> None:
     cohort = judge_results(
         results, work, chosen, joined=settings.join_hemispheres, processes=settings.nprocs
     )
-    write_table(output_dir / REGISTRATION, REGISTRATION_COLUMNS, cohort.registration)
-    write_table(output_dir / OVERLAP, OVERLAP_COLUMNS, cohort.overlap)
-    _write_labels(output_dir / LABELS, cohort)
     compared = None
     if settings.compare is not None:
         compared = compare_outputs(cohort.overlap, settings.compare, people)
+    write_table(output_dir / REGISTRATION, REGISTRATION_COLUMNS, cohort.registration)
+    write_table(output_dir / OVERLAP, OVERLAP_COLUMNS, cohort.overlap)
+    _write_labels(output_dir / LABELS, cohort)
+    if compared is not None:
         write_table(output_dir / COMPARISON, COMPARISON_COLUMNS, compared.rows)
         print(compared.words, flush=True)
     else:  # one of an earlier call is not of these tables

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import vxmprep
 from vxmprep.atlas import Atlas, default_files, find_atlas, read_atlas
-from vxmprep.bids.dataset import Scan, choose_scans, find_scans
+from vxmprep.bids.dataset import Scan, choose_scans, find_scans, well_named
 from vxmprep.bids.derivatives import source_uri
 from vxmprep.bids.filters import read_filter_file
 from vxmprep.bids.index import DatasetError
@@ -203,7 +203,9 @@ def make_plan(settings: Settings) -> Plan:
     )
     # An explicit choice concerns the scans asked for; the automatic one is the dataset's.
     method, masks = _masks(
-        settings, every if settings.skull_strip == "auto" else scans, freesurfer
+        settings,
+        well_named(every, settings.bids_dir) if settings.skull_strip == "auto" else scans,
+        freesurfer,
     )
     provenance = _provenance(settings, atlas, method)
     tasks = [
@@ -230,7 +232,8 @@ def _task(
     record = Record.of(settings.output_dir, scan.stem)
     stages = _stages(scan, settings, atlas, provenance, mask, segmentation)
     unfetched = None
-    if segmentation is not None and not segmentation.exists() and record.missing(stages):
+    wanted = settings.force or not {"labels", "evaluate"}.isdisjoint(record.missing(stages))
+    if segmentation is not None and not segmentation.exists() and wanted:
         segmentation, unfetched = None, segmentation
         stages = _stages(scan, settings, atlas, provenance, mask, segmentation)
     if settings.reports_only:

@@ -243,7 +243,7 @@ def _check(settings: Settings, asked: argparse.Namespace) -> None:
             "--nodes with --image: Slurm's srun is not in the image; train on one node, with "
             "several --devices, or without --image"
         )
-    for path in _seen(settings):
+    for path in filter(None, [*_seen(settings), _template_cache(settings)]):
         if re.search(r"[:,\\]", str(path)):
             raise UsageError(f"{path}: Apptainer cannot bind a path with : , or \\; rename it")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vxmprep.bids.participants import read_exclusions, read_licence, read_sites
+from vxmprep.bids.participants import read_exclusions, read_licence, read_people, read_sites
 from vxmprep.bids.records import Record
 from vxmprep.cli.execute import log_to, read_plugin
 from vxmprep.cli.listener import cause_of
@@ -208,7 +208,8 @@ def choose_prepared(plan: Plan) -> tuple[list[dict], dict[str, str]]:
     dict
         Reasons by scan.
     """
-    excluded, sites = _excluded(plan), read_sites(plan.settings.bids_dir)
+    excluded, bids_dir = _excluded(plan), plan.settings.bids_dir
+    sites, people = read_sites(bids_dir), read_people(bids_dir / "participants.tsv")
     scans, left_out = [], {}
     for task in plan.tasks:
         record = Record.of(plan.settings.output_dir, task.scan.stem)
@@ -216,7 +217,7 @@ def choose_prepared(plan: Plan) -> tuple[list[dict], dict[str, str]]:
         if reason:
             left_out[task.scan.stem] = reason
         else:
-            scans.append(_described(task, record, sites))
+            scans.append(_described(task, record, sites, people))
     return scans, left_out
 
 
@@ -233,10 +234,14 @@ def _unfit(task: Task, record: Record) -> str:
     return "; ".join(flags)
 
 
-def _described(task: Task, record: Record, sites: Mapping[str, str]) -> dict:
+def _described(
+    task: Task, record: Record, sites: Mapping[str, str], people: Mapping[str, str]
+) -> dict:
     files = {name: path for stage in task.stages for name, path in record.files(stage).items()}
     participant = task.scan.participant
-    described = {"name": task.scan.stem, "participant": participant, "image": files["conformed"]}
+    # A person under several labels is one to the split.
+    who = people.get(participant, participant)
+    described = {"name": task.scan.stem, "participant": who, "image": files["conformed"]}
     if "conformed_labels" in files:
         described["labels"] = files["conformed_labels"]
     if participant in sites:

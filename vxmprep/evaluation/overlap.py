@@ -62,7 +62,7 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     Raises
     ------
     ValueError
-        If the grids differ, or the values are not whole numbers by their type.
+        If the grids differ, or the values are not whole numbers by their type, or negative.
 
     Examples
     --------
@@ -75,6 +75,8 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     for labels in (fixed, moving):
         if labels.dtype.kind not in "iub":
             raise ValueError(f"overlaps: labels are {labels.dtype}; give whole numbers")
+        if labels.min(initial=0) < 0:
+            raise ValueError(f"overlaps: holds a negative label, {labels.min()}; give others")
     in_fixed, in_moving, in_both = map(_counts, (fixed, moving, fixed[fixed == moving]))
     found = {}
     for label in sorted(in_fixed.keys() | in_moving.keys()):

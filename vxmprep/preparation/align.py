@@ -131,7 +131,7 @@ def align(
 
     The search starts from the centres of mass of the two masks, never from the header's origin,
     which means nothing in many datasets. The first affine that it gives stands, or, as long as
-    they are poor, the most similar one.
+    they are poor, the most similar one of those from other turns.
 
     Parameters
     ----------
@@ -152,10 +152,11 @@ def align(
     for affine in search(_moved(fixed, to_middle), _moved(moving, np.linalg.inv(from_middle))):
         found = judge(from_middle @ affine @ to_middle, moving, fixed)
         starts += 1
-        if not found.poor:
-            return replace(found, starts=starts)
-        if best is None or found.similarity > best.similarity:
+        if best is None or found.similarity >= best.similarity:
             best = found
+        # Where the brains are alike and only the masks are not, few turns can be the reason.
+        if not best.poor or (best.similarity >= LEAST_SIMILARITY and starts >= len(HALF_TURNS)):
+            break
     return replace(best, starts=starts)
 
 

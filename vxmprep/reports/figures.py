@@ -6,6 +6,7 @@ is marked. Every image is interpolated once, at the pixels that are shown.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 WIDTH = 1650
 """Pixels across a picture."""
 
-LARGEST = 300_000
+LARGEST_FILE = 300_000
 """Bytes of a picture; a noisy scan is drawn with the next quality until it is smaller."""
 
 QUALITIES = (80, 65, 50, 35, 20)
@@ -306,12 +307,15 @@ class _Picture:
             return
         if not self.transparent:
             self._marks()
+        drawn = io.BytesIO()
+        for quality in QUALITIES:
+            drawn = io.BytesIO()
+            how = {"quality": quality, "alpha_quality": quality, "method": 4}
+            self.figure.savefig(drawn, format="webp", pil_kwargs=how)
+            if drawn.tell() < LARGEST_FILE:
+                break
         with replacing(self.path) as temporary:
-            for quality in QUALITIES:
-                how = {"quality": quality, "alpha_quality": quality, "method": 4}
-                self.figure.savefig(temporary, format="webp", pil_kwargs=how)
-                if temporary.stat().st_size < LARGEST:
-                    break
+            temporary.write_bytes(drawn.getbuffer())
 
     def show(self, values: np.ndarray, **how: object):
         """Show values at the pixels of the mosaic."""
