@@ -69,8 +69,9 @@ TWELVE = "The brains were aligned to the atlas by affine transforms with 12 degr
 AFFINE = {
     "greedy": TWELVE + "found with greedy [{picsl_greedy}; @greedy]: local normalised "
     "cross-correlation was maximised at about 4 and 2 mm, starting from the centres of mass of "
-    "the brain masks. Where the aligned images remained dissimilar, starts turned by 180 degrees "
-    "about each axis were tried in turn, and the transform with the most similar result was kept.",
+    "the brain masks. Where the aligned images remained dissimilar, starts turned to the other "
+    "orientations of a cube were tried in turn, up to 24, until one succeeded or the most similar "
+    "result was kept.",
     "ants": TWELVE + "found with ANTs [@ants].",
     "flirt": TWELVE + "found with FLIRT [@flirt] of FSL.",
     "none": "The scans were taken to lie in the space of the atlas (affine transform: identity).",

@@ -164,8 +164,8 @@ def _note(registration: Sequence[Mapping[str, str]]) -> str:
     )
     sources = sorted({_source(row["segmentation"]) for row in known})
     return (
-        f"Left and right joined, the best structure first; {reference}. Labels: "
-        f"{', '.join(sources[:3])}{' and others' * (len(sources) > 3)}."
+        f"Left and right averaged where they are two, the best structure first; {reference}. "
+        f"Labels: {', '.join(sources[:3])}{' and others' * (len(sources) > 3)}."
     )
 
 
