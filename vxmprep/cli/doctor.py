@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vxmprep.bids.filters import Filters
     from vxmprep.preparation.checkup import Checkup
 
-SECONDS_PER_SCAN = 60
+SECONDS_PER_SCAN = 120
 GB_PER_SCAN = 3.6
 MB_OF_OUTPUT = 57
 """Of one scan on one processor; see benchmarks."""
