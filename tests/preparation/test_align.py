@@ -153,13 +153,13 @@ def test_a_poor_affine_is_tried_again_from_other_starts_which_are_counted(small_
 def test_brains_that_are_alike_while_their_masks_are_not_are_turned_by_halves_only(
     small_brain, mask
 ):
-    """As a mask that lacks a part of the brain: other turns of the head are no help."""
-    half = np.asarray(mask.dataobj).copy()
-    half[:, :, : half.shape[2] // 2] = 0
-    cut = nb.Nifti1Image(half, mask.affine)
-    found = align(small_brain, cut, small_brain, mask, search=lambda *_: iter([np.eye(4)] * 24))
+    """As a mask that lacks the brain's outer parts: other turns of the head are no help."""
+    inner = ndimage.binary_erosion(np.asarray(mask.dataobj), iterations=3)
+    small = nb.Nifti1Image(inner.astype(np.uint8), mask.affine)
+    found = align(small_brain, small, small_brain, mask, search=lambda *_: iter([np.eye(4)] * 24))
     assert found.overlap < LEAST_OVERLAP
-    assert found.starts == (4 if found.similarity >= LEAST_SIMILARITY else 24)
+    assert found.similarity >= LEAST_SIMILARITY
+    assert found.starts == 4
 
 
 def test_without_a_search_the_identity_is_judged(small_brain, mask):

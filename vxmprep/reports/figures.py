@@ -307,7 +307,6 @@ class _Picture:
             return
         if not self.transparent:
             self._marks()
-        drawn = io.BytesIO()
         for quality in QUALITIES:
             drawn = io.BytesIO()
             how = {"quality": quality, "alpha_quality": quality, "method": 4}
