@@ -79,8 +79,7 @@ def init_cohort_wf(
 
     >>> study.connect(cohort, "outputnode.jacobian", model, "maps")  # doctest: +SKIP
     """
-    names = [scan.get("name", f"scan_{number}_wf") for number, scan in enumerate(scans, start=1)]
-    _check(scans, names)
+    names = _names(scans)
     workflow = pe.Workflow(name=name)
     atlas = pe.Node(PrepareAtlas(image=atlas_image, name=space), name="atlas", mem_gb=2)
     if atlas_mask is not None:
@@ -102,15 +101,20 @@ def init_cohort_wf(
     return workflow
 
 
-def _check(scans: Sequence[Mapping], names: Sequence[str]) -> None:
+def _names(scans: Sequence[Mapping]) -> list[str]:
+    """Name the branches of scans that are each told apart, and have a path."""
     if not scans:
         raise ValueError("scans: there is none; give a mapping for each, with its t1w")
     for number, scan in enumerate(scans, start=1):
-        if not scan.get("t1w"):
-            raise ValueError(f"scans: scan {number} has no t1w; give the path of its image")
+        if not isinstance(scan, Mapping) or not scan.get("t1w"):
+            raise ValueError(
+                f"scans: scan {number} has no t1w; give the path of its image, {{'t1w': PATH}}"
+            )
+    names = [scan.get("name", f"scan_{number}_wf") for number, scan in enumerate(scans, start=1)]
     twice = [named for named, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"scans: two are called {twice[0]}; give each a name of its own")
+    return names
 
 
 def _collect(workflow: pe.Workflow, branches: Sequence[pe.Workflow]) -> None:

@@ -66,6 +66,8 @@ def test_what_is_not_there_is_said(tmp_path):
     make(tmp_path, "sub-1_from-T1w_to-MNI")
     with pytest.raises(UsageError, match=r"no transform to OASIS for sub-1; there are .* to MNI"):
         found(tmp_path, "sub-1_x.nii", to="OASIS")
+    with pytest.raises(UsageError, match=r"there is no sub-2; check --participant-label"):
+        found(tmp_path, "sub-2_x.nii", to="MNI")
     with pytest.raises(UsageError, match=r"x\.nii: .*give --participant-label"):
         found(tmp_path, "x.nii", to="MNI")
 

@@ -175,6 +175,7 @@ def test_a_scan_to_train_on_that_is_not_whole_is_named(scan, message, tmp_path):
     [
         ([], "scans: there is none"),
         ([{"t1w": IMAGE}, {"name": "b_wf"}], "scans: scan 2 has no t1w"),
+        ([IMAGE], r"scans: scan 1 has no t1w; give the path of its image, \{'t1w': PATH\}"),
         ([{"t1w": IMAGE, "name": "a_wf"}] * 2, "two are called a_wf"),
     ],
 )

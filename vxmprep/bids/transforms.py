@@ -150,6 +150,8 @@ def find_transform(
                 f"{source}: no transform to {to} for {whose}, but of session {others}; if the "
                 "image lies on the T1w of one of these, name it with --session-label or -t"
             )
+        if not (derivatives / f"sub-{who}").is_dir():
+            raise UsageError(f"{derivatives}: there is no sub-{who}; check --participant-label")
         known = sorted({entities_of(path)["to"] for path in derivatives.glob("sub-*/**/*_xfm.h5")})
         raise UsageError(
             f"{derivatives}: no transform to {to} for {whose}"
