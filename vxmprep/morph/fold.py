@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from vxmprep.morph.field import jacobian
 from vxmprep.morph.pyramid import to_image_grid
-from vxmprep.morph.smooth import dilated, gaussian
+from vxmprep.morph.smooth import dilated, gaussian, largest_around
 
 LEAST = 0.1
 """Smallest determinant that is left alone."""
@@ -73,7 +73,7 @@ def unfold(
             looked_at = looked_at & _doubled(changed, looked_at.shape)
         bad = _too_tight(part, looked_at, linear)
         found = found or int(bad.sum())
-        where = functional.max_pool3d(bad.to(state.dtype), 3, stride=2, padding=1)
+        where = dilated(bad, 1)[..., ::2, ::2, ::2].to(state.dtype)
         extra = [new - old for new, old in zip(part.shape[2:], where.shape[2:], strict=True)]
         where = functional.pad(where, [0, extra[2], 0, extra[1], 0, extra[0]])
         if not where.any():
@@ -196,7 +196,7 @@ def _stretch(displacement: torch.Tensor) -> torch.Tensor:
         change = displacement.narrow(axis, 1, size - 1) - displacement.narrow(axis, 0, size - 1)
         squares = change.square_().sum(dim=1, keepdim=True)
         squares = functional.pad(squares, [0] * 2 * (4 - axis) + [0, 1])
-        bound += functional.max_pool3d(squares, 3, stride=1, padding=1)
+        bound += largest_around(squares)
     return bound
 
 

@@ -50,6 +50,36 @@ def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
     return result.view(volume.shape)
 
 
+def largest_around(volume: torch.Tensor) -> torch.Tensor:
+    """Take the largest of the 3 x 3 x 3 values around each voxel; nothing lies outside.
+
+    The same as max-pooling, which takes 10 times as long.
+
+    Parameters
+    ----------
+    volume
+        Tensor ``(..., X, Y, Z)``.
+
+    Returns
+    -------
+    torch.Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> largest_around(torch.tensor([[[4, 1, 2, 0, 0]]])).tolist()
+    [[[4, 4, 2, 2, 0]]]
+    """
+    for axis in (-3, -2, -1):
+        size = volume.shape[axis] - 1
+        largest = volume.clone()
+        for to, by in ((0, 1), (1, 0)):
+            part = largest.narrow(axis, to, size)
+            torch.maximum(part, volume.narrow(axis, by, size), out=part)
+        volume = largest
+    return volume
+
+
 def dilated(mask: torch.Tensor, voxels: int) -> torch.Tensor:
     """Mark all within a cube around each marked voxel; max-pooling takes 10 times as long.
 
