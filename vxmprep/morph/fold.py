@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from vxmprep.morph.field import jacobian
+from vxmprep.morph.field import derivative
 from vxmprep.morph.pyramid import to_image_grid
 from vxmprep.morph.smooth import dilated, gaussian, largest_around
 
@@ -156,10 +156,12 @@ def _smooth_tight(
 def _tight(
     displacement: torch.Tensor, mask: torch.Tensor, linear: torch.Tensor | None
 ) -> torch.Tensor:
-    """Mark the voxels of a mask where a determinant is below its limit, but for the border's."""
+    """Mark the voxels of a mask where a determinant is below its limit, but for the border's.
+
+    `_stretch` would spare none of a brain: gradients of a field this fine are steep.
+    """
     bad = torch.zeros_like(mask)
-    safe = _safe_stretch(linear, LEAST_MIRRORED_ROUNDED)
-    for box in _boxes(mask & (_stretch(displacement) > safe)):
+    for box in _boxes(mask):
         part = displacement[(..., *(slice(side.start - 2, side.stop + 2) for side in box))]
         bad[(..., *box)] = slack(part, linear, LEAST_MIRRORED_ROUNDED)[_INNER] < 0
     return bad & mask
@@ -177,7 +179,7 @@ def _too_tight(
 ) -> torch.Tensor:
     """Mark the voxels of a mask, on the images' grid, where a determinant is below its limit."""
     bad = torch.zeros_like(mask)
-    at_risk = _stretch(state) > _safe_stretch(linear, LEAST_MIRRORED)
+    at_risk = _stretch(state) > _safe_stretch(linear)
     for box in _boxes(mask & _doubled(at_risk, mask.shape)):
         part = state[(..., *(slice(side.start // 2 - 1, side.stop // 2 + 2) for side in box))]
         dense = to_image_grid(part, [side.stop - side.start + 4 for side in box])
@@ -200,7 +202,7 @@ def _stretch(displacement: torch.Tensor) -> torch.Tensor:
     return bound
 
 
-def _safe_stretch(linear: torch.Tensor | None, least_mirrored: float) -> float:
+def _safe_stretch(linear: torch.Tensor | None) -> float:
     """Squared length of a field's gradient up to which no determinant is below its limit.
 
     A matrix M + E has no determinant below (s - |E|)^3, where s is the least singular value of M
@@ -211,7 +213,7 @@ def _safe_stretch(linear: torch.Tensor | None, least_mirrored: float) -> float:
     mirrored = torch.diag(torch.tensor([2.0, 2.0, 0.0])) - linear * torch.tensor([1.0, 1.0, -1.0])
     if not torch.linalg.det(mirrored) > 0:
         return -1.0
-    least = float(torch.linalg.svdvals(mirrored)[-1]) - least_mirrored ** (1 / 3)
+    least = float(torch.linalg.svdvals(mirrored)[-1]) - LEAST_MIRRORED ** (1 / 3)
     safe = min(1 - LEAST ** (1 / 3), least / float(torch.linalg.svdvals(linear)[0]))
     return (0.99 * safe) ** 2 if safe > 0 else -1.0
 
@@ -260,24 +262,18 @@ def slack(
     least_mirrored
         Limit of the mirrored determinant.
     """
-    rows = jacobian(displacement)
-    determinant = _determinant(rows)
-    plain, volume = determinant - LEAST, 1.0
-    if linear is not None:
-        volume = float(torch.linalg.det(linear))
-        rows = [
-            [sum(float(linear[i, k]) * rows[k][j] for k in range(3)) for j in range(3)]
-            for i in range(3)
-        ]
+    linear = torch.eye(3) if linear is None else linear.cpu().float()
+    # The whole map's derivatives are those of the displacement after the affine, and the affine.
+    after = torch.einsum("ij,njxyz->inxyz", linear.to(displacement), displacement)
+    (a, b, c), (d, e, f), (g, h, i) = (
+        [derivative(moved, axis - 3).add_(change) for axis, change in enumerate(row)]
+        for moved, row in zip(after, linear.tolist(), strict=True)
+    )
+    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    plain = determinant / float(torch.linalg.det(linear)) - LEAST
     # The derivatives of the displacement along x and y change their sign, 1 + u' is 1 - u':
     # |2 - a  -b  c|
     # |-d  2 - e  f|, multiplied out
     # |-g     -h  i|
-    (a, _, c), (_, e, f), (g, h, i) = rows
-    mirrored = volume * determinant + 2 * ((2 - a - e) * i + c * g + f * h)
+    mirrored = determinant + 2 * ((2 - a - e) * i + c * g + f * h)
     return torch.minimum(plain, mirrored - least_mirrored)[:, None]
-
-
-def _determinant(rows: list[list[torch.Tensor]]) -> torch.Tensor:
-    (a, b, c), (d, e, f), (g, h, i) = rows
-    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
