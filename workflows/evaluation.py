@@ -10,7 +10,6 @@ def init_evaluation_wf(
     *,
     reference: str = "atlas",
     with_atlas_labels: bool = True,
-    omp_nthreads: int = 1,
     mem_gb: float = 1.0,
     name: str = "evaluation_wf",
 ) -> pe.Workflow:
@@ -22,8 +21,6 @@ def init_evaluation_wf(
         Where the atlas's labels come from, for the table.
     with_atlas_labels : bool
         Whether the atlas has labels.
-    omp_nthreads : int
-        Processor threads.
     mem_gb : float
         Memory of the scan at float32 in GB.
     name : str
@@ -75,12 +72,13 @@ def init_evaluation_wf(
         ]),
         name="outputnode",
     )  # fmt: skip
-    resources = {"n_procs": omp_nthreads, "mem_gb": 1 + 4 * mem_gb}
+    # One processor each: they are short, and run side by side.
+    resources = {"mem_gb": 1 + 4 * mem_gb}
     nearest = {"interpolation": "nearest"}
     warp_t1w = pe.Node(ApplyTransform(), name="warp_t1w", **resources)
     warp_mask = pe.Node(ApplyTransform(**nearest), name="warp_mask", **resources)
     carry = pe.Node(CarryLabels(), name="carry_labels", **resources)
-    jacobian = pe.Node(JacobianMap(), name="jacobian", n_procs=omp_nthreads, mem_gb=2)
+    jacobian = pe.Node(JacobianMap(), name="jacobian", mem_gb=2)
     evaluate = pe.Node(EvaluateRegistration(reference=reference), name="evaluate", mem_gb=2)
 
     workflow.connect([

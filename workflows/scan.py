@@ -247,7 +247,7 @@ def init_scan_wf(
             omp_nthreads=omp_nthreads,
         ),
         "evaluate": lambda: init_evaluation_wf(
-            reference=reference, with_atlas_labels=with_atlas_labels, **threads
+            reference=reference, with_atlas_labels=with_atlas_labels, mem_gb=mem_gb
         ),
         "report": lambda: pe.Node(DrawFigures(), name="draw", mem_gb=1.2 + 4 * mem_gb),
     }

@@ -111,8 +111,8 @@ def learn2reg_sdlogj(determinant: np.ndarray) -> float:
     return float(np.log(np.clip(inner + 3, 1e-9, 1e9)).std())
 
 
-def displacement_in_voxels(transform: sitk.Transform, grid: Grid) -> np.ndarray:
-    """Give a transform's deformable part at the voxels of a grid.
+def displacement_in_voxels(field: sitk.Image) -> np.ndarray:
+    """Give a field as `vxmprep.spatial.jacobian.field_along_axes` gives it, in voxels.
 
     Returns
     -------
@@ -121,8 +121,8 @@ def displacement_in_voxels(transform: sitk.Transform, grid: Grid) -> np.ndarray:
     """
     import SimpleITK as sitk
 
-    field = sitk.GetArrayFromImage(field_along_axes(field_member(transform), grid)) / grid.spacing
-    return np.ascontiguousarray(field.transpose(3, 2, 1, 0), dtype=np.float32)
+    vectors = sitk.GetArrayViewFromImage(field) / np.array(field.GetSpacing())
+    return np.ascontiguousarray(vectors.transpose(3, 2, 1, 0), dtype=np.float32)
 
 
 def non_diffeomorphic_volume(displacement: np.ndarray, mask: np.ndarray) -> float:

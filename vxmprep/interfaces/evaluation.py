@@ -49,13 +49,13 @@ class JacobianMap(SimpleInterface):
         from vxmprep.evaluation.folding import (
             displacement_in_voxels,
             folding,
-            jacobian_determinant,
             learn2reg_sdlogj,
             non_diffeomorphic_volume,
         )
         from vxmprep.evaluation.report import folding_summary
         from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import like, load, save
+        from vxmprep.spatial.jacobian import determinant, field_along_axes
         from vxmprep.spatial.transform import read_itk
 
         mask = load(self.inputs.mask_file)
@@ -67,9 +67,9 @@ class JacobianMap(SimpleInterface):
             raise ValueError(
                 f"{self.inputs.transform}: holds no displacement field; give the whole transform"
             )
-        transform, grid = deformable.as_itk(), Grid.of(mask)
-        values = np.asarray(jacobian_determinant(transform, grid).dataobj)
-        reversed_volume = non_diffeomorphic_volume(displacement_in_voxels(transform, grid), inside)
+        field = field_along_axes(deformable.as_itk(), Grid.of(mask))
+        values = determinant(field)
+        reversed_volume = non_diffeomorphic_volume(displacement_in_voxels(field), inside)
         found = folding_summary(
             folding(values, inside),
             learn2reg=learn2reg_sdlogj(values),

@@ -29,11 +29,15 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
     nibabel.Nifti1Image
         float32 on `grid`; above 1 where the image is larger than its place on `grid`.
     """
+    return nb.Nifti1Image(determinant(field_along_axes(transform, grid)), grid.affine)
+
+
+def determinant(field: sitk.Image) -> np.ndarray:
+    """Give the Jacobian determinants, float32 (X, Y, Z), of a field as `field_along_axes` gives it."""
     import SimpleITK as sitk
 
-    determinant = sitk.DisplacementFieldJacobianDeterminant(field_along_axes(transform, grid))
-    data = sitk.GetArrayFromImage(determinant).T.astype(np.float32)
-    return nb.Nifti1Image(data, grid.affine)
+    found = sitk.DisplacementFieldJacobianDeterminant(field)
+    return sitk.GetArrayFromImage(found).T.astype(np.float32)
 
 
 def field_along_axes(transform: sitk.Transform, grid: Grid) -> sitk.Image:
