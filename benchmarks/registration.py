@@ -206,7 +206,7 @@ def report(methods: list[str], scans: dict, atlas: PreparedAtlas, results: Path)
     head += ["wall s", "processor s", "peak GB"]
     print("|", " | ".join(head), "|")
     print("|---" * len(head) + "|")
-    structures = {}
+    structures, points = {}, {}
     for method in methods:
         maps, folds, costs = [], [], []
         for stem in stems:
@@ -229,8 +229,11 @@ def report(methods: list[str], scans: dict, atlas: PreparedAtlas, results: Path)
             row += [f"{np.mean(folds):.4f}"]
             row += [f"{np.median([c[key] for c in costs]):.1f}" for key in ("wall", "cpu")]
             row += [f"{max(c['peak'] for c in costs):.2f}"]
+        seconds = np.median([c["cpu"] for c in costs]) if costs else 0.0
+        points[method] = float(seconds), pairs_mean(pairs, np.arange(len(stems)))
         print("|", method, "|", " | ".join(row + ["-"] * (7 - len(row))), "|", flush=True)
     draw(structures, results / "structures.png")
+    draw_curve(points, results / "curve.png")
 
 
 def pair_dice(maps: list[np.ndarray]) -> np.ndarray:
@@ -329,6 +332,29 @@ def draw(structures: dict[str, np.ndarray], path: Path) -> None:
     axes.legend(ncols=len(structures), loc="lower left", fontsize=8)
     axes.grid(axis="y", alpha=0.3)
     figure.savefig(path, dpi=110)
+
+
+def draw_curve(points: dict[str, tuple[float, float]], path: Path) -> None:
+    """Draw Dice against processor seconds; one line for each kind of method with a number."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    kinds = dict.fromkeys(method.partition(":")[0] for method in points)
+    for kind in kinds:
+        own = sorted((at, method) for method, at in points.items() if method.split(":")[0] == kind)
+        axes.plot(*zip(*(at for at, _ in own), strict=True), "o-", label=kind)
+        for at, method in own:
+            if ":" in method:
+                axes.annotate(method.partition(":")[2], at, (4, -11), textcoords="offset points")
+    axes.set_xlabel("processor seconds of the deformable registration, median")
+    axes.set_ylabel("Dice, mean of pairs")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
 
 
 def _means(values: np.ndarray) -> np.ndarray:
