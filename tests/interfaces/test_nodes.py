@@ -210,6 +210,28 @@ def test_overlap_measures_every_label_and_the_mean_of_those_on_both_sides(folder
     assert found.structures == 2
 
 
+def test_overlap_counts_parcels_as_cortex_where_it_is_asked_to(folder):
+    """An aseg and an aparc+aseg have no number of the cortex in common."""
+    aseg, parcels = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.int16)
+    aseg[:8], parcels[:4], parcels[4:8] = 3, 1024, 1030
+    maps = {
+        "fixed": image(folder / "aseg.nii.gz", aseg),
+        "moving": image(folder / "aparc+aseg.nii.gz", parcels),
+    }
+    assert outputs_of("Overlap", **maps).structures == 0
+    joined = outputs_of("Overlap", **maps, join_parcels=True)
+    assert (joined.structures, joined.mean_dice) == (1, 1)
+
+
+def test_overlap_refuses_intensities_and_labels_that_no_map_holds(folder, segmentation):
+    intensities = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
+    scan = image(folder / "T1w.nii.gz", intensities)
+    with pytest.raises(ValueError, match=r"T1w.nii.gz: holds intensities, not labels .*; give a"):
+        outputs_of("Overlap", fixed=segmentation, moving=scan)
+    with pytest.raises(ValueError, match=r"labels: neither .* holds any of 1999, 2999; give some"):
+        outputs_of("Overlap", fixed=segmentation, moving=segmentation, labels=[1999, 2999])
+
+
 def test_overlap_refuses_maps_that_lie_elsewhere(folder, mask):
     other = image(folder / "o.nii.gz", box(), SHIFT @ AFFINE)
     with pytest.raises(ValueError, match="not on the grid of"):

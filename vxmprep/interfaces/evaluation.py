@@ -178,7 +178,11 @@ class EvaluateRegistration(SimpleInterface):
         names = ("atlas", "atlas_mask", "warped", "warped_mask")
         if not all(isdefined(getattr(self.inputs, name)) for name in names):
             return {}
-        images = _on_one_grid([getattr(self.inputs, name) for name in names], load)
+        masks = (self.inputs.atlas_mask, self.inputs.warped_mask)
+        images = _on_one_grid(
+            [getattr(self.inputs, name) for name in names],
+            lambda path: load(path, None if path in masks else np.float32),
+        )
         atlas, mask, scan, own = (np.asarray(image.dataobj) for image in images)
         return {"Similarity": similarity_summary(atlas, np.where(own > 0, scan, 0), mask > 0)}
 
