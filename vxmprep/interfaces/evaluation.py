@@ -58,7 +58,7 @@ class JacobianMap(SimpleInterface):
         from vxmprep.spatial.images import like, load, save
         from vxmprep.spatial.transform import read_itk
 
-        mask = load(self.inputs.mask_file)
+        mask = load(self.inputs.mask_file, None)
         inside = np.asarray(mask.dataobj) > 0
         if not inside.any():
             raise ValueError(f"{self.inputs.mask_file}: marks no voxel; give the brain mask")

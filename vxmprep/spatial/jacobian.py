@@ -13,6 +13,9 @@ from vxmprep.spatial.itk import itk_frame
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+SLAB = 10_000_000
+"""Voxels whose displacements are there at a time: 72 bytes each. A grid of 1 mm has fewer."""
+
 
 def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Image:
     """Give the determinant of a map of points at the voxels of a grid.
@@ -31,8 +34,10 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
     """
     import SimpleITK as sitk
 
-    determinant = sitk.DisplacementFieldJacobianDeterminant(field_along_axes(transform, grid))
-    data = sitk.GetArrayFromImage(determinant).T.astype(np.float32)
+    data = np.empty(grid.shape, np.float32, order="F")
+    for planes, slab, inner in grid.slabs(SLAB, margin=1):
+        determinant = sitk.DisplacementFieldJacobianDeterminant(field_along_axes(transform, slab))
+        data[..., planes] = sitk.GetArrayFromImage(determinant).T[..., inner]
     return nb.Nifti1Image(data, grid.affine)
 
 
@@ -65,6 +70,7 @@ def field_along_axes(transform: sitk.Transform, grid: Grid) -> sitk.Image:
         spacing.tolist(),
         direction.ravel().tolist(),
     )
-    along_axes = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) @ direction, isVector=True)
+    turned = sitk.GetArrayViewFromImage(field) @ direction
+    along_axes = sitk.GetImageFromArray(turned, isVector=True)
     along_axes.SetSpacing(spacing.tolist())
     return along_axes
