@@ -147,6 +147,23 @@ def test_conform_brings_a_brain_through_the_affine_to_the_reference(scan, mask, 
     np.testing.assert_array_equal(conformed[:-2] > 0, box()[2:] > 0)
 
 
+def test_a_brain_elsewhere_and_a_scan_without_one_are_named(folder, scan, mask, affine_file):
+    nothing = image(folder / "nothing.nii.gz", np.zeros(SHAPE, np.float32))
+    away = image(folder / "away.nii.gz", texture(), AWAY)
+    with pytest.raises(ValueError, match=r"scan.nii.gz: the brain lies outside .*; by .*shift.txt"):
+        outputs_of(
+            "Conform", in_file=scan, mask_file=mask, affine_file=affine_file, reference=away
+        )
+    with pytest.raises(ValueError, match=r"nothing.nii.gz: is 0 wherever .* marks a brain; give"):
+        outputs_of("BiasCorrect", in_file=nothing, mask_file=mask)
+
+
+def test_negative_labels_are_named(folder, segmentation):
+    below = image(folder / "below.nii.gz", -values(segmentation))
+    with pytest.raises(ValueError, match=r"below.nii.gz: holds negative labels, down to"):
+        outputs_of("Overlap", fixed=segmentation, moving=below)
+
+
 def test_register_without_iterations_writes_maps_that_are_the_affine(folder, affine_file):
     shape, world = (32, 32, 32), from_matvec(np.eye(3), [-16.0, -16.0, -16.0])
     inside = box(shape, 8)

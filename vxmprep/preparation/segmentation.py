@@ -51,15 +51,12 @@ def load_whole(path: str | Path) -> nb.Nifti1Image:
     Raises
     ------
     ImageError
-        If it cannot be read, or holds fractions.
+        If it cannot be read, or holds fractions, intensities or what is below 0.
     """
     image = load(path, None)
-    data = np.asanyarray(image.dataobj)
-    if _fractions(data):
-        raise ImageError(f"{path}: {FRACTIONS}")
-    if _intensities(data):
-        raise ImageError(f"{path}: {INTENSITIES}")
-    return _rounded(image) if data.dtype.kind == "f" else image
+    if reason := _no_whole_numbers(np.asanyarray(image.dataobj)):
+        raise ImageError(f"{path}: {reason}")
+    return _rounded(image) if image.get_data_dtype().kind == "f" else image
 
 
 def load_labels(path: str | Path) -> nb.Nifti1Image:
@@ -90,16 +87,19 @@ def load_labels(path: str | Path) -> nb.Nifti1Image:
 def no_labels(image: nb.spatialimages.SpatialImage) -> str | None:
     """Say why the values of an image cannot be labels, or None if they can."""
     data = np.asanyarray(image.dataobj)
+    reason = _no_whole_numbers(data)
+    if reason is None and np.rint(data.max()) == 0:
+        return "holds no label, every voxel is 0; make it anew"
+    return reason
+
+
+def _no_whole_numbers(data: np.ndarray) -> str | None:
+    """Say why an image is no label map, be it an empty one, or None if it is."""
     if _fractions(data):
         return FRACTIONS
-    if _intensities(data):
-        return INTENSITIES
-    lowest, highest = np.rint(data.min()), np.rint(data.max())
-    if lowest < 0:
+    if (lowest := np.rint(data.min())) < 0:
         return f"holds negative labels, down to {lowest:g}; give FreeSurfer-numbered labels"
-    if highest == 0:
-        return "holds no label, every voxel is 0; make it anew"
-    return None
+    return INTENSITIES if _intensities(data) else None
 
 
 def misplaced(
