@@ -92,12 +92,12 @@ setup(
     extras_require={"test": TEST, "docs": DOCS, "dev": DEV},
     entry_points={
         "console_scripts": [
-            "vxmprep = vxmprep.cli.run:main",
-            "vxmprep-apply = vxmprep.cli.apply:main",
-            "vxmprep-convert = vxmprep.cli.convert:main",
-            "vxmprep-demo = vxmprep.cli.demo:main",
-            "vxmprep-doctor = vxmprep.cli.doctor:main",
-            "vxmprep-slurm = vxmprep.cli.slurm:main",
+            "vxmprep = vxmprep.cli.entry:vxmprep",
+            "vxmprep-apply = vxmprep.cli.entry:apply",
+            "vxmprep-convert = vxmprep.cli.entry:convert",
+            "vxmprep-demo = vxmprep.cli.entry:demo",
+            "vxmprep-doctor = vxmprep.cli.entry:doctor",
+            "vxmprep-slurm = vxmprep.cli.entry:slurm",
         ]
     },
 )

@@ -137,12 +137,12 @@ def test_the_wheel_has_one_version_its_licence_and_its_commands(wheel):
     assert found.version == vxmprep.__version__
     assert found.metadata["Requires-Python"] == ">=3.11"
     assert {entry.name: entry.value for entry in found.entry_points} == {
-        "vxmprep": "vxmprep.cli.run:main",
-        "vxmprep-apply": "vxmprep.cli.apply:main",
-        "vxmprep-convert": "vxmprep.cli.convert:main",
-        "vxmprep-demo": "vxmprep.cli.demo:main",
-        "vxmprep-doctor": "vxmprep.cli.doctor:main",
-        "vxmprep-slurm": "vxmprep.cli.slurm:main",
+        "vxmprep": "vxmprep.cli.entry:vxmprep",
+        "vxmprep-apply": "vxmprep.cli.entry:apply",
+        "vxmprep-convert": "vxmprep.cli.entry:convert",
+        "vxmprep-demo": "vxmprep.cli.entry:demo",
+        "vxmprep-doctor": "vxmprep.cli.entry:doctor",
+        "vxmprep-slurm": "vxmprep.cli.entry:slurm",
     }
     with zipfile.ZipFile(wheel) as archive:
         [licence] = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]

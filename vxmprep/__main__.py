@@ -2,7 +2,7 @@
 
 import sys
 
-from vxmprep.cli.run import main
+from vxmprep.cli.entry import vxmprep
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(vxmprep())

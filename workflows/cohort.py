@@ -33,7 +33,8 @@ def init_cohort_wf(
     """Build the graph of a cohort: the atlas once, and a branch per scan that nothing else needs.
 
     Paths go in and paths come out. With `output_dir` each branch also writes its results as BIDS
-    derivatives. There is no inputnode, for the scans must be known when the graph is built.
+    derivatives. There is no inputnode, for the scans must be known when the graph is built; those
+    that nodes supply go through `init_scan_wf`, with iterables and a JoinNode.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def init_registration_wf(
     iterations : int, optional
         Iterations of the refinement; 0 turns it off. By default as
         `vxmprep.config.default_iterations` says.
-    device : {"cpu", "cuda", "cuda:N"}
+    device : {"auto", "cpu", "cuda", "cuda:N"}
         Where network and refinement run.
     precision : {"auto", "float32", "bfloat16"}
         Precision of the network's convolutions.
@@ -51,6 +51,11 @@ def init_registration_wf(
     register_summary
         JSON: similarity, residual of the inverse in mm.
 
+    Raises
+    ------
+    traits.api.TraitError
+        If an argument is none of what the node `vxmprep.interfaces.Register` takes.
+
     Examples
     --------
     >>> sorted(init_registration_wf(iterations=50).list_node_names())
@@ -65,22 +70,15 @@ def init_registration_wf(
     )
     if iterations is None:
         iterations = default_iterations(network=model is not None)
+    # Made first, for it refuses what is no number of iterations, device or precision.
+    interface = Register(iterations=iterations, device=device, precision=precision)
+    interface.inputs.use_gpu = device.startswith("cuda")
     memory = 3.6
     if model is None and iterations <= COARSE_ITERATIONS:
         memory = 2.6
     elif model is not None and model_file(model) != BUNDLED:
         memory = 4.5  # one of 1 mm in float32
-    register = pe.Node(
-        Register(
-            iterations=iterations,
-            device=device,
-            precision=precision,
-            use_gpu=device.startswith("cuda"),
-        ),
-        name="register",
-        n_procs=omp_nthreads,
-        mem_gb=memory,
-    )
+    register = pe.Node(interface, name="register", n_procs=omp_nthreads, mem_gb=memory)
     register.inputs.num_threads = omp_nthreads
     if model is not None:
         register.inputs.model = model

@@ -232,7 +232,7 @@ def init_scan_wf(
     whole = stages if output_dir is not None else []
     outputnode = pe.Node(niu.IdentityInterface([*results, *whole]), name="outputnode")
     threads = {"mem_gb": mem_gb, "omp_nthreads": omp_nthreads}
-    gpu = device.startswith("cuda")
+    gpu = str(device).startswith("cuda")
     builders = {
         "brain": lambda: init_brain_wf(
             skull_strip=skull_strip, bias_correct=bias_correct, use_gpu=gpu, **threads

@@ -4,7 +4,8 @@
     python tensor_based_morphometry.py DERIVATIVES TABLE COLUMN OUT
 
 TABLE is tab-separated with participant_id and the numbers in COLUMN, such as age; all its other
-columns of numbers are confounds. OUT gets the z map, the same thresholded, and a figure.
+columns of numbers are confounds, and who lacks one of them is left out. OUT gets the z map, the
+same thresholded, and a figure of that.
 
 Each Jacobian map tells by which factor a participant is larger than the atlas at each place,
 overall size left out (the affine is not in it). Its logarithm, smoothed, is modelled.
@@ -64,9 +65,15 @@ def main(argv: list[str] | None = None) -> None:
 
     table = pd.read_csv(given.table, sep="\t", index_col="participant_id")
     maps = find_maps(given.derivatives)
-    both = [label for label in table.index if label in maps]
-    print(f"{len(both)} participants have a map and a row; {len(maps)} maps, {len(table)} rows")
-    design = table.loc[both].select_dtypes("number")
+    design = table.loc[[label for label in table.index if label in maps]]
+    design = design.select_dtypes("number").dropna()
+    both = list(design.index)
+    of = f"{len(maps)} maps, {len(table)} rows"
+    print(f"{len(both)} participants have a map and all numbers; {of}")
+    if given.column not in design:
+        parser.error(f"{given.table}: {given.column} is no column of numbers; give one that is")
+    if len(both) < design.shape[1] + 2:
+        parser.error(f"{len(both)} participants are too few for {design.shape[1]} columns")
     design = (design - design.mean()).assign(intercept=1.0)
     images = [log_jacobian(maps[label], given.fwhm) for label in both]
     model = SecondLevelModel(mask_img=brain_of([maps[label] for label in both]))
@@ -80,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     z_map.to_filename(given.out / "z_map.nii.gz")
     clusters.to_filename(given.out / "z_map_thresholded.nii.gz")
     plot_stat_map(
-        z_map,
+        clusters,
         bg_img=nb.load(str(maps[both[0]]).replace("desc-jacobian_map", "desc-preproc_T1w")),
         threshold=min(threshold, float(np.abs(z_map.get_fdata()).max())),
         title=f"{given.column}: z beyond {threshold:.2f} ({given.control} {given.alpha:g})",

@@ -239,6 +239,25 @@ def test_a_failed_input_leaves_the_others(derivatives, tmp_path, capsys):
     assert (tmp_path / "o" / "sub-01_space-ATLAS_T2w.nii.gz").is_file()
 
 
+def test_an_image_beside_the_grid_is_a_failure_and_leaves_no_file(derivatives, tmp_path, capsys):
+    away = Grid(SCAN.shape, from_matvec(np.eye(3), [900.0, 0.0, 0.0]))
+    beside = save(tmp_path / "sub-01_T2w.nii.gz", away)
+    empty = save(tmp_path / "sub-01_label-lesion_mask.nii.gz", SCAN, np.zeros(SCAN.shape, "u1"))
+    words = ["--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(tmp_path / "o")]
+    assert main(["-i", str(beside), str(empty), *words]) == 1
+    line = said(capsys)
+    assert f"{beside}: nothing of it reaches the grid wanted" in line
+    assert len(line.splitlines()) == 1
+    names = {path.name for path in (tmp_path / "o").iterdir()}
+    assert names == {f"sub-01_space-ATLAS_label-lesion_mask{end}" for end in (".nii.gz", ".json")}
+
+
+def test_masks_may_be_blended(derivatives, tmp_path):
+    mask = save(tmp_path / "sub-01_mask.nii.gz", SCAN)
+    words = ["--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(tmp_path / "o")]
+    assert main(["-i", str(mask), *words, "-n", "linear"]) == 0
+
+
 def test_a_result_that_cannot_be_written_is_named_and_an_odd_sidecar_left_out(
     derivatives, tmp_path, capsys
 ):
@@ -262,7 +281,7 @@ BAD = {
     ),
     "no such transform": (["-i", "IMAGE", "-t", "no.h5", "-r", "IMAGE", "-o", "o"], "no.h5: no"),
     "no reference": (["-i", "IMAGE", "-t", "AFFINE", "-o", "o"], "on which grid"),
-    "no such image": (["-i", "no.nii", "-t", "AFFINE", "-r", "IMAGE", "-o", "o"], "no.nii: no"),
+    "no such image": (["-i", "no.nii", "-t", "no.txt", "-o", "o"], "no.nii: no such file; check"),
     "unknown kind": (["-i", "a.dcm", "-t", "AFFINE", "-o", "o"], "a.dcm: of no known kind"),
     "no such table": (["-i", "no.csv", "-t", "AFFINE", "-o", "o"], "no.csv: no such file"),
     "one file for two": (
@@ -279,7 +298,23 @@ BAD = {
     ),
     "the same twice": (
         ["-i", "IMAGE", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "o"],
-        "would both become",
+        "would both write",
+    ),
+    "one sidecar for two": (
+        ["-i", "POINTS", "SAME", "-t", "AFFINE", "-r", "IMAGE", "-o", "o"],
+        "would both write o/a_space-reference.json; give them in two calls",
+    ),
+    "the transform itself": (
+        ["-i", "IMAGE", "-t", "WARP", "-r", "IMAGE", "-o", "WARP"],
+        "warp.nii.gz: would replace an input",
+    ),
+    "the sidecar of the input": (
+        ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "sub-01_T1w.nii.gz"],
+        "sub-01_T1w.json: would replace an input",
+    ),
+    "blended labels": (
+        ["-i", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "-n", "cubic", "-o", "o"],
+        "sub-01_dseg.nii: -n cubic would blend the numbers of its labels; give -n nearest",
     ),
     "modulated labels": (
         ["-i", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "--modulate", "-o", "o"],
@@ -313,12 +348,13 @@ def test_bad_input_is_told_in_one_line(case, tmp_path, monkeypatch, capsys):
     write_affine(tmp_path / "affine.txt", AFFINE)
     write_field(tmp_path / "warp.nii.gz", np.zeros((*ATLAS.shape, 3)), ATLAS)
     (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n")
+    save(tmp_path / "other" / "a.nii", SCAN)
     (tmp_path / "flirt.mat").write_text("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
     nb.save(nb.Nifti1Image(np.zeros((*ATLAS.shape, 3), np.float32), ATLAS.affine), "fnirt.nii.gz")
     before = set(tmp_path.iterdir())
     names = {"IMAGE": "sub-01_T1w.nii", "LABELS": "sub-01_dseg.nii", "AFFINE": "affine.txt",
              "WARP": "warp.nii.gz", "POINTS": "a.csv", "FLIRT": "flirt.mat",
-             "FNIRT": "fnirt.nii.gz"}  # fmt: skip
+             "FNIRT": "fnirt.nii.gz", "SAME": "other/a.nii"}  # fmt: skip
     words, message = BAD[case]
     assert main([names.get(word, word) for word in words]) == 2
     line = said(capsys)

@@ -10,6 +10,7 @@ import pytest
 
 from vxmprep.cli.doctor import main
 from vxmprep.preparation.checkup import examine_voxels
+from vxmprep.preparation.shape import MaskShape
 
 
 def findings(study, capsys, *more: str) -> tuple[int, list[dict]]:
@@ -35,8 +36,14 @@ def test_a_good_dataset_has_notes_only(study, capsys):
     study.tiny.segmentation(study.aseg("02"), 2)
     code, found = findings(study, capsys)
     assert code == 0
-    assert {f["level"] for f in found} == {"note"}
-    assert {f["file"].split(" of ")[0] for f in found} == {"skull", "time", "GPU", "disk"}
+    sizes, others = ([f for f in found if (" ml, expected" in f["what"]) is is_size]
+                     for is_size in (True, False))  # fmt: skip
+    assert {f["level"] for f in others} == {"note"}
+    assert {f["file"].split(" of ")[0] for f in others} == {"skull", "time", "GPU", "disk"}
+    # The brains of these tests are as small as an ape's.
+    assert {f["file"]: f["level"] for f in sizes} == {
+        str(study.t1w(label)): "warning" for label in ("01", "02")
+    }
 
 
 def test_a_scan_whose_content_was_not_fetched_is_an_error(study, capsys):
@@ -104,9 +111,10 @@ def test_one_scan_under_two_names_is_an_error(study, capsys):
     nb.save(nb.Nifti1Image(data, image.affine), study.t1w("02"))
     code, found = findings(study, capsys)
     assert code == 1
-    assert (
-        "sub-01_T1w.nii.gz: one scan under two names" in about(found, study.t1w("02"), "error")[0]
-    )
+    assert about(found, study.t1w("02"), "error") == [
+        "its values are those of sub-01_T1w.nii.gz, in place or turned: one scan under two names; "
+        "remove one"
+    ]
 
 
 def test_several_scans_of_a_session_are_told(study, capsys):
@@ -147,7 +155,8 @@ def test_stripped_and_whole_heads_together_are_a_warning(study, capsys):
     ("words", "message"),
     [
         (["--fs-subjects-dir", "none"], "--fs-subjects-dir none: no such folder"),
-        (["-d", "a=none"], "--derivatives a=none: no such folder"),
+        (["-d", "a=none"], "--derivatives none: no such folder"),
+        (["-d", "none"], "--derivatives none: no such folder"),
         (["--bids-filter-file", "none.json"], "none.json: no such file"),
     ],
 )
@@ -246,6 +255,48 @@ def test_a_brain_cut_off_within_its_head_is_noticed_at_every_side(
     image = nb.as_closest_canonical(nb.load(whole))
     nb.save(image.slicer[part], tmp_path / "cut.nii.gz")
     assert examine_voxels(tmp_path / "cut.nii.gz").cut == (() if side is None else (side,))
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("name", ["whole-head-cohort/sub-02", "training-cohort/sub-01"])
+def test_a_half_that_is_empty_is_noticed(name, number, shared_data, tmp_path):
+    (whole,) = (shared_data / name / "anat").glob("*_T1w.nii.gz")
+    image = nb.as_closest_canonical(nb.load(whole))
+    data = np.asarray(image.dataobj).copy()
+    axis, upper = divmod(number, 2)
+    places = np.nonzero(data > np.percentile(data, 60))[axis]
+    middle = int(np.median(places))
+    np.moveaxis(data, axis, 0)[np.s_[middle:] if upper else np.s_[:middle]] = 0
+    nb.save(nb.Nifti1Image(data, image.affine), tmp_path / "half.nii")
+    side = ("left", "right", "back", "front", "bottom", "top")[number]
+    assert examine_voxels(tmp_path / "half.nii").cut == (side,)
+
+
+@pytest.mark.parametrize("cohort", ["labelled-cohort/sub-1000", "whole-head-cohort/sub-02"])
+def test_an_impossible_size_is_told(cohort, shared_data, tmp_path):
+    (whole,) = (shared_data / cohort / "anat").glob("*_T1w.nii.gz")
+    image = nb.load(whole)
+    usual = MaskShape(1886.0, 0.76, 0.94)
+    assert examine_voxels(whole, usual=usual).doubts == ()
+    shrunk = image.affine @ np.diag([0.5, 0.5, 0.5, 1])
+    nb.save(nb.Nifti1Image(np.asarray(image.dataobj), shrunk), tmp_path / "small.nii")
+    (doubt,) = examine_voxels(tmp_path / "small.nii", usual=usual).doubts
+    assert "the voxel size is wrong" in doubt
+
+
+def test_a_single_voxel_is_told_and_does_not_end_the_command(study, capsys):
+    data = np.zeros(nb.load(study.t1w("01")).shape, np.int16)
+    data[20, 20, 20] = 7
+    change(study.t1w("01"), data=data)
+    _, found = findings(study, capsys)
+    assert any("hardly a voxel" in what for what in about(found, study.t1w("01"), "warning"))
+
+
+def test_a_mask_of_impossible_size_is_told(study, capsys):
+    for label in ("01", "02"):
+        shutil.copyfile(study.t1w(label), study.mask(label))
+    _, found = findings(study, capsys, "-d", str(study.root / "masks"))
+    assert "ml, expected" in about(found, study.mask("01"), "warning")[0]
 
 
 def test_a_folder_that_is_no_dataset_is_an_error(tmp_path, capsys):

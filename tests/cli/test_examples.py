@@ -40,7 +40,7 @@ def test_a_workflow_of_ones_own_registers_every_subject(tiny, tmp_path):
         assert moved.shape == before.shape
 
 
-def test_morphometry_finds_the_place_that_grows_with_the_regressor(tmp_path):
+def test_morphometry_finds_the_place_that_grows_with_the_regressor(tmp_path, capsys):
     generator = np.random.default_rng(0)
     shape, affine = (24, 26, 24), np.diag([4.0, 4.0, 4.0, 1.0])
     inside = np.zeros(shape, bool)
@@ -62,13 +62,22 @@ def test_morphometry_finds_the_place_that_grows_with_the_regressor(tmp_path):
             folder / f"{label}_space-MNI_desc-preproc_T1w.nii.gz",
         )
         rows.append(f"{label}\t{age}\t{number % 2}")
+    rows[-1] = f"{label}\tn/a\t1"  # of unknown age
     rows.append("sub-99\t50\t1")  # not registered
     (tmp_path / "table.tsv").write_text("\n".join(rows) + "\n")
     out = tmp_path / "out"
-    example("tensor_based_morphometry").main(
-        [str(tmp_path / "derivatives"), str(tmp_path / "table.tsv"), "age", str(out)]
-    )
+    words = [str(tmp_path / "derivatives"), str(tmp_path / "table.tsv")]
+    morphometry = example("tensor_based_morphometry").main
+    morphometry([*words, "age", str(out)])
+    assert "13 participants have a map and all numbers" in capsys.readouterr().out
     found = nb.load(out / "z_map_thresholded.nii.gz").get_fdata()
     assert found[8, 14, 14] > 3
     assert np.count_nonzero(found[14:]) == 0
     assert (out / "z_map.png").stat().st_size > 5000
+    for folder, column, message in (
+        (words[0], "height", "table.tsv: height is no column of numbers"),
+        (str(tmp_path), "age", "0 participants are too few for 2 columns"),
+    ):
+        with pytest.raises(SystemExit):
+            morphometry([folder, words[1], column, str(out)])
+        assert message in capsys.readouterr().err

@@ -8,6 +8,7 @@ from nibabel.affines import from_matvec
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from vxmprep.evaluation import folding as folding_module
 from vxmprep.evaluation.folding import (
     displacement_in_voxels,
     folding,
@@ -17,9 +18,9 @@ from vxmprep.evaluation.folding import (
     non_diffeomorphic_volume,
 )
 from vxmprep.evaluation.report import folding_summary
+from vxmprep.spatial import jacobian
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.itk import field_member, read_transform, write_composite
-from vxmprep.spatial.jacobian import field_along_axes
+from vxmprep.spatial.itk import read_transform, write_composite
 
 LIA = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 OBLIQUE = Rotation.from_euler("xyz", [25, -40, 60], degrees=True).as_matrix()
@@ -218,9 +219,37 @@ def test_a_displacement_in_voxels_runs_along_the_axes_of_the_grid(axes, tmp_path
     grid = grid_of(AXES[axes])
     displacement = places(grid) @ SLOPE.T
     transform = written(tmp_path / "x.h5", displacement, grid)
-    found = displacement_in_voxels(field_along_axes(field_member(transform), grid))
+    found = displacement_in_voxels(transform, grid)
     expected = displacement @ np.linalg.inv(grid.affine[:3, :3]).T
     np.testing.assert_allclose(found.transpose(1, 2, 3, 0), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_a_fine_grid_is_measured_slab_by_slab_with_the_same_result(axes, tmp_path, monkeypatch):
+    grid, field_grid = grid_of(AXES[axes], 30), grid_of(AXES[axes], 20)
+    noise = np.random.default_rng(3).standard_normal((*field_grid.shape, 3))
+    field = ndimage.gaussian_filter(noise, (1.5, 1.5, 1.5, 0)) * 60
+    transform, inside = written(tmp_path / "x.h5", field, field_grid), np.ones(grid.shape, bool)
+
+    def measured() -> tuple[np.ndarray, np.ndarray, float]:
+        displacement = displacement_in_voxels(transform, grid)
+        determinant = np.asarray(jacobian_determinant(transform, grid).dataobj)
+        return determinant, displacement, non_diffeomorphic_volume(displacement, inside)
+
+    whole = measured()
+    assert whole[2] > 1
+    sizes = []
+    field_of = jacobian.field_along_axes
+    for module in (jacobian, folding_module):
+        monkeypatch.setattr(module, "SLAB", 4 * 30 * 31)
+        monkeypatch.setattr(
+            module,
+            "field_along_axes",
+            lambda transform, slab: sizes.append(slab.shape[2]) or field_of(transform, slab),
+        )
+    for found, expected in zip(measured(), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert max(sizes) == 4 + 2, "planes at a time, with their neighbours"
 
 
 def test_a_point_that_comes_back_elsewhere_is_measured_in_millimetres(tmp_path):

@@ -165,7 +165,8 @@ def test_a_program_that_is_not_there_is_an_error_with_its_name(
     search, name, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match=f'{name}: .*No command "{name}" found'):
+    package = {"antsRegistration": "ANTs", "flirt": "FSL"}[name]
+    with pytest.raises(RuntimeError, match=f"^{name}: .*not on the PATH; install {package} "):
         list(search(RIGHT, LEFT))
 
 

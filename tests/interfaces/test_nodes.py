@@ -147,6 +147,23 @@ def test_conform_brings_a_brain_through_the_affine_to_the_reference(scan, mask, 
     np.testing.assert_array_equal(conformed[:-2] > 0, box()[2:] > 0)
 
 
+def test_a_brain_elsewhere_and_a_scan_without_one_are_named(folder, scan, mask, affine_file):
+    nothing = image(folder / "nothing.nii.gz", np.zeros(SHAPE, np.float32))
+    away = image(folder / "away.nii.gz", texture(), AWAY)
+    with pytest.raises(ValueError, match=r"scan.nii.gz: the brain lies out.*; by .*shift.txt"):
+        outputs_of(
+            "Conform", in_file=scan, mask_file=mask, affine_file=affine_file, reference=away
+        )
+    with pytest.raises(ValueError, match=r"nothing.nii.gz: is 0 wherever .* marks a brain; give"):
+        outputs_of("BiasCorrect", in_file=nothing, mask_file=mask)
+
+
+def test_negative_labels_are_named(folder, segmentation):
+    below = image(folder / "below.nii.gz", -values(segmentation))
+    with pytest.raises(ValueError, match=r"below.nii.gz: holds negative labels, down to"):
+        outputs_of("Overlap", fixed=segmentation, moving=below)
+
+
 def test_register_without_iterations_writes_maps_that_are_the_affine(folder, affine_file):
     shape, world = (32, 32, 32), from_matvec(np.eye(3), [-16.0, -16.0, -16.0])
     inside = box(shape, 8)
@@ -208,6 +225,28 @@ def test_overlap_measures_every_label_and_the_mean_of_those_on_both_sides(folder
     ]  # fmt: skip
     assert found.mean_dice == pytest.approx((2 / 3 + 1) / 2)
     assert found.structures == 2
+
+
+def test_overlap_counts_parcels_as_cortex_where_it_is_asked_to(folder):
+    """An aseg and an aparc+aseg have no number of the cortex in common."""
+    aseg, parcels = np.zeros(SHAPE, np.int16), np.zeros(SHAPE, np.int16)
+    aseg[:8], parcels[:4], parcels[4:8] = 3, 1024, 1030
+    maps = {
+        "fixed": image(folder / "aseg.nii.gz", aseg),
+        "moving": image(folder / "aparc+aseg.nii.gz", parcels),
+    }
+    assert outputs_of("Overlap", **maps).structures == 0
+    joined = outputs_of("Overlap", **maps, join_parcels=True)
+    assert (joined.structures, joined.mean_dice) == (1, 1)
+
+
+def test_overlap_refuses_intensities_and_labels_that_no_map_holds(folder, segmentation):
+    intensities = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
+    scan = image(folder / "T1w.nii.gz", intensities)
+    with pytest.raises(ValueError, match=r"T1w.nii.gz: holds intensities, not labels .*; give a"):
+        outputs_of("Overlap", fixed=segmentation, moving=scan)
+    with pytest.raises(ValueError, match=r"labels: neither .* holds any of 1999, 2999; give some"):
+        outputs_of("Overlap", fixed=segmentation, moving=segmentation, labels=[1999, 2999])
 
 
 def test_overlap_refuses_maps_that_lie_elsewhere(folder, mask):

@@ -1,12 +1,15 @@
 """Whether a segmentation belongs to a scan."""
 
+import tracemalloc
+
 import nibabel as nb
 import numpy as np
 import pytest
 from nibabel.affines import from_matvec
 from scipy.ndimage import gaussian_filter
 
-from vxmprep.preparation.segmentation import load_labels, misplaced
+from vxmprep.evaluation.overlap import overlaps
+from vxmprep.preparation.segmentation import load_labels, load_whole, misplaced
 from vxmprep.spatial.images import ImageError
 
 
@@ -100,6 +103,32 @@ def test_real_segmentations_are_read(shared_data):
         image = load_labels(path)
         assert image.get_data_dtype() == np.int32
         np.testing.assert_array_equal(image.dataobj, nb.load(path).dataobj)
+
+
+def test_real_intensities_are_no_labels_and_whole_numbers_keep_their_type(freesurfer_dir):
+    folder = freesurfer_dir / "sub-bert" / "mri"
+    for name in ("norm.mgz", "brainmask.mgz"):
+        for read in (load_labels, load_whole):
+            with pytest.raises(ImageError, match=f"{name}: holds intensities, not labels"):
+                read(folder / name)
+    stored = nb.load(folder / "aparc+aseg.mgz")
+    found = load_whole(folder / "aparc+aseg.mgz")
+    assert found.get_data_dtype() == stored.get_data_dtype().newbyteorder("=")
+    np.testing.assert_array_equal(found.dataobj, stored.dataobj)
+
+
+def test_labels_of_a_fine_atlas_are_compared_in_little_memory(tmp_path):
+    """Ten bytes a voxel for two maps of one byte; doubles alone would take sixteen."""
+    shape, mib = (200, 200, 200), 2**20
+    labels = np.zeros(shape, np.uint8)
+    labels[40:160, 40:160, 40:160] = 17
+    nb.save(nb.Nifti1Image(labels, np.eye(4)), tmp_path / "labels.nii.gz")
+    tracemalloc.start()
+    maps = [np.asarray(load_whole(tmp_path / "labels.nii.gz").dataobj) for _ in range(2)]
+    assert overlaps(*maps)[17].dice == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / mib < 10 * labels.size / mib + 16  # what is counted at once
 
 
 def refused(data: np.ndarray, path) -> str:

@@ -83,6 +83,21 @@ def test_the_network_grid_is_1_mm_ras_and_holds_the_brain_with_8_mm_around_it(ax
     assert (last >= brain.max(axis=0) + 8).all()
 
 
+@pytest.mark.parametrize("margin", [0, 1, 3])
+@pytest.mark.parametrize("voxels", [1, 60, 10_000])
+def test_slabs_hold_every_plane_once_in_its_place(voxels, margin):
+    grid = Grid((5, 4, 11), from_matvec(OBLIQUE * 2, [3, 4, 5]))
+    seen = []
+    for planes, slab, inner in grid.slabs(voxels, margin):
+        numbers = range(11)[planes]
+        seen += numbers
+        assert len(range(slab.shape[2])[inner]) == len(numbers)
+        places = [np.array([[1, 2, first]]) for first in (inner.start, planes.start)]
+        np.testing.assert_allclose(slab.world(places[0]), grid.world(places[1]))
+        assert slab.shape[2] <= len(numbers) + 2 * margin
+    assert seen == list(range(11))
+
+
 def test_the_network_grid_is_no_larger_than_it_must_be():
     data = np.zeros((60, 70, 50), np.uint8)
     data[10:42, 10:51, 10:43] = 1

@@ -8,6 +8,7 @@ import pytest
 from nipype.interfaces.base import isdefined
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
+from traits.api import TraitError
 
 from vxmprep import workflows
 from vxmprep.atlas import default_files
@@ -306,6 +307,19 @@ def test_registration_takes_its_settings():
     assert node.inputs.device == "cuda:1"
     assert node.inputs.use_gpu
     assert (node.inputs.num_threads, node.n_procs) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"iterations": "0"}, "'iterations' .* must be an integer >= 0, but a value of '0'"),
+        ({"device": "gpu"}, "'device' .* must be 'cpu' or 'auto' or 'cuda' or .* value of 'gpu'"),
+    ],
+)
+@pytest.mark.parametrize("build", [init_registration_wf, init_scan_wf])
+def test_a_setting_of_the_registration_that_is_none_is_named(build, wrong, message):
+    with pytest.raises(TraitError, match=message):
+        build(**wrong)
 
 
 def test_without_a_model_the_registration_is_given_none():

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from nipype import DataSink, Node, Workflow
+from nipype import DataGrabber, DataSink, IdentityInterface, JoinNode, Node, Workflow
 
 from vxmprep.interfaces import PrepareAtlas
 from vxmprep.workflows import init_cohort_wf, init_scan_wf, init_training_wf
@@ -78,3 +78,34 @@ def test_a_scan_comes_through_the_inputnode_and_its_results_through_the_outputno
     assert conformed.shape == network.shape
     values = [np.asarray(image.dataobj, float).ravel() for image in (conformed, network)]
     assert np.corrcoef(values)[0, 1] > 0.8
+
+
+@pytest.mark.slow
+def test_scans_that_a_node_finds_are_iterated_over_and_their_results_joined(tiny, tmp_path):
+    """As docs/workflows.md says."""
+    _, atlas, *_ = tiny.atlas(tmp_path / "atlas")
+    for number, name in enumerate(("anna", "bert"), start=1):
+        tiny.scan(tmp_path / name / "T1w.nii.gz", number)
+    subjects = Node(IdentityInterface(["subject"]), name="subjects")
+    subjects.iterables = [("subject", ["anna", "bert"])]
+    grabber = Node(DataGrabber(infields=["subject"], outfields=["t1w"]), name="grabber")
+    grabber.inputs.base_directory = str(tmp_path)
+    grabber.inputs.template = "%s/T1w.nii.gz"
+    grabber.inputs.sort_filelist = True
+    template = Node(PrepareAtlas(image=atlas), name="template")
+    stages = ("brain", "align", "register", "evaluate")
+    scan = init_scan_wf(stages=stages, with_atlas_labels=False, iterations=1)
+    maps = JoinNode(
+        IdentityInterface(["jacobian"]), name="maps", joinsource="subjects", joinfield="jacobian"
+    )
+    given = [name for name in ATLAS_FILES if name != "labels"]
+    study = Workflow("study", base_dir=str(tmp_path / "work"))
+    study.connect([
+        (subjects, grabber, [("subject", "subject")]),
+        (grabber, scan, [("t1w", "inputnode.t1w")]),
+        (template, scan, [(name, f"inputnode.{name}") for name in given]),
+        (scan, maps, [("outputnode.jacobian", "jacobian")]),
+    ])  # fmt: skip
+    one, other = (nb.load(path) for path in out_of(study.run("Linear"), "maps").jacobian)
+    assert one.shape == other.shape == tiny.brain.shape
+    assert np.abs(one.get_fdata() - other.get_fdata()).max() > 0

@@ -264,8 +264,11 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
     if extension is None:
         raise UsageError(f"{source}: of no known kind; give one that ends with {' '.join(KINDS)}")
     kind = KINDS[extension]
-    if not source.is_file() and kind != "image":
-        raise UsageError(f"{source}: no such file; check the path")
+    _check_source(source, kind)
+    labels = LABEL_NAMES.fullmatch(suffix_of(source))
+    interpolation = options.interpolation or ("nearest" if labels else "linear")
+    if kind == "image":
+        _check_way(source, interpolation, options)
     transforms, reference = tuple(options.transform), options.reference_image
     if options.to is not None:
         start = options.start
@@ -286,17 +289,10 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
             raise UsageError(f"{source}: on which grid is it wanted? give -r")
         if options.reference_image is None and not reference.is_file():
             raise UsageError(f"{reference}: not there to tell the grid; give -r")
-    try:
-        if kind == "image":
-            _check_image(source)
-        if kind == "image" or extension == ".trk":
+        try:
             grid = _grid(reference)
-    except ImageError as error:
-        raise UsageError(str(error)) from error
-    labels = LABEL_NAMES.fullmatch(suffix_of(source))
-    interpolation = options.interpolation or ("nearest" if labels else "linear")
-    if options.modulate and kind == "image" and interpolation in ("nearest", "label"):
-        raise UsageError(f"{source}: labels cannot be modulated; give -n linear if it is a map")
+        except ImageError as error:
+            raise UsageError(str(error)) from error
     return Task(
         source, _target(source, extension, options), kind, transforms, grid, reference,
         interpolation, options.modulate if kind == "image" else None,
@@ -357,18 +353,62 @@ def _target(source: Path, extension: str, options: argparse.Namespace) -> Path:
 
 
 def _check_targets(tasks: list[Task]) -> None:
+    """Refuse what would be written over, be it the sidecar, of inputs and of other results."""
+    from vxmprep.bids.derivatives import sidecar_of
+
+    given = {path for task in tasks for path in _read_by(task)}
     seen: dict[Path, Path] = {}
-    inputs = {task.source.resolve() for task in tasks}
     for task in tasks:
-        target = task.target.resolve()
-        if target in inputs:
-            raise UsageError(f"{task.target}: would replace an input; give another -o")
-        if target in seen:
-            raise UsageError(
-                f"{task.source} and {seen[target]} would both become {task.target}; give them in "
-                "two calls"
-            )
-        seen[target] = task.source
+        for written in (task.target, sidecar_of(task.target)):
+            target = written.resolve()
+            if target in given:
+                raise UsageError(f"{written}: would replace an input; give another -o")
+            if target in seen:
+                raise UsageError(
+                    f"{task.source} and {seen[target]} would both write {written}; give them in "
+                    "two calls, each with its -o"
+                )
+            seen[target] = task.source
+
+
+def _read_by(task: Task) -> set[Path]:
+    """Give the files that a task reads."""
+    from vxmprep.bids.derivatives import sidecar_of
+
+    files = [task.source, sidecar_of(task.source), *(split(t)[0] for t in task.transforms)]
+    return {path.resolve() for path in files + ([task.reference] if task.reference else [])}
+
+
+def _check_source(source: Path, kind: str) -> None:
+    from vxmprep.spatial.opening import ImageError
+
+    if kind != "image":
+        if not source.is_file():
+            raise UsageError(f"{source}: no such file; check the path")
+        return
+    try:
+        _check_image(source)
+    except ImageError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_way(source: Path, interpolation: str, options: argparse.Namespace) -> None:
+    """Refuse to blend the numbers of labels, and to modulate them."""
+    from vxmprep.bids.transforms import suffix_of
+
+    suffix = suffix_of(source)
+    blends = interpolation in ("linear", "cubic")
+    # A mask that is blended is the share of each voxel within it.
+    if blends and LABEL_NAMES.fullmatch(suffix) and suffix != "mask":
+        raise UsageError(
+            f"{source}: -n {interpolation} would blend the numbers of its labels; give -n nearest "
+            f"or label, or another name than {suffix} if it holds none"
+        )
+    if options.modulate and not blends:
+        raise UsageError(
+            f"{source}: labels cannot be modulated; if it is a map of amounts, give -n linear, "
+            "and a name that is not of labels"
+        )
 
 
 def _check_image(path: Path) -> None:

@@ -10,17 +10,19 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.cli.options import Parser, positive
+from vxmprep.cli.options import Parser, named_path, positive
 from vxmprep.resources import available_memory_gb, available_processors
 
 if TYPE_CHECKING:
     from vxmprep.bids.dataset import Scan
     from vxmprep.bids.filters import Filters
     from vxmprep.preparation.checkup import Checkup
+    from vxmprep.preparation.shape import MaskShape
 
 SECONDS_PER_SCAN = 120
 GB_PER_SCAN = 3.6
@@ -37,7 +39,8 @@ is written. Reads every T1w scan once, a second or a few each; --headers-only ta
 EPILOG = """\
 what is looked at:
   every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
-                 skull-stripped or not; a brain cut off at the edge of the image; voxels not finite
+                 skull-stripped or not; a brain that is cut off, or whose size or shape is not that
+                 of an adult's; voxels not finite
   the dataset    several T1w of a session; one scan under two names; stripped and whole heads mixed
   other files    FreeSurfer subjects missing, labels absent, segmentations and masks that were not
                  fetched or are another scan's
@@ -112,6 +115,7 @@ def build_parser() -> Parser:
         nargs="+",
         action="extend",
         default=[],
+        type=named_path,
         metavar="NAME=PATH",
         help="derivatives with segmentations or brain masks, as for vxmprep",
     )
@@ -144,9 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.bids_dir.is_dir():
         parser.error(f"{options.bids_dir}: no such folder; give the root of a BIDS dataset")
-    for given, folder in zip(options.derivatives, _derivatives(options), strict=True):
+    for folder in options.derivatives:
         if not folder.is_dir():
-            parser.error(f"--derivatives {given}: no such folder")
+            parser.error(f"--derivatives {folder}: no such folder")
     if options.fs_subjects_dir is not None and not options.fs_subjects_dir.is_dir():
         parser.error(f"--fs-subjects-dir {options.fs_subjects_dir}: no such folder")
     try:
@@ -214,15 +218,11 @@ def _segmentations(scans: Sequence[Scan], options: argparse.Namespace) -> dict[P
 
     found = {
         scan.path: find_segmentation(
-            scan, freesurfer_dir=_freesurfer(options), derivatives=_derivatives(options)
+            scan, freesurfer_dir=_freesurfer(options), derivatives=options.derivatives
         )
         for scan in scans
     }
     return {path: segmentation for path, segmentation in found.items() if segmentation}
-
-
-def _derivatives(options: argparse.Namespace) -> list[Path]:
-    return [Path(given.partition("=")[2] or given) for given in options.derivatives]
 
 
 def _freesurfer(options: argparse.Namespace) -> Path | None:
@@ -263,17 +263,19 @@ def _scan(
         ]
         if options.headers_only:
             return None, findings
-        checkup = examine_voxels(path, segmentation, mask)
+        checkup = examine_voxels(path, segmentation, mask, usual=_usual())
     except ImageError as error:
         return None, [_finding("error", path, error)]
     except MemoryError:
         return None, [_finding("error", path, "does not fit into memory; crop it")]
     if checkup.cut:
         what = "brain" if checkup.stripped else "head"
-        text = (
-            f"the {what} runs out of the image ({', '.join(checkup.cut)}), which registers badly"
-        )
+        text = f"the {what} is cut off ({', '.join(checkup.cut)}), which registers badly"
         findings.append(_finding("warning", path, f"{text}; look at it, or --exclude it"))
+    elif checkup.doubts:
+        text = f"{'; '.join(checkup.doubts)}; look at it, or --exclude it"
+        whose = mask if mask is not None and not checkup.mask else path
+        findings.append(_finding("warning", whose, text))
     if checkup.not_finite:
         text = f"{checkup.not_finite} voxels are not finite and will count as 0"
         findings.append(_finding("warning", path, text))
@@ -282,6 +284,16 @@ def _scan(
     if checkup.mask:
         findings.append(_finding("error", mask, checkup.mask))
     return checkup, findings
+
+
+@cache
+def _usual() -> MaskShape:
+    """Give size and shape of the default atlas's brain."""
+    from vxmprep.atlas import default_files
+    from vxmprep.preparation.shape import MaskShape
+    from vxmprep.spatial.images import load
+
+    return MaskShape.of(load(default_files()[0]))
 
 
 def _sessions(scans: Sequence[Scan]) -> list[Finding]:
@@ -307,7 +319,10 @@ def _twins(checkups: dict[Path, Checkup]) -> list[Finding]:
     for path, checkup in checkups.items():
         other = first.setdefault(checkup.fingerprint, path)
         if other is not path:
-            text = f"the same voxels as {other.name}: one scan under two names; remove one"
+            text = (
+                f"its values are those of {other.name}, in place or turned: one scan under two "
+                "names; remove one"
+            )
             findings.append(_finding("error", path, text))
     return findings
 
@@ -315,8 +330,7 @@ def _twins(checkups: dict[Path, Checkup]) -> list[Finding]:
 def _masks(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
     from vxmprep.bids.segmentations import find_brain_mask
 
-    derivatives = _derivatives(options)
-    found = {scan.path: find_brain_mask(scan, derivatives=derivatives) for scan in scans}
+    found = {scan.path: find_brain_mask(scan, derivatives=options.derivatives) for scan in scans}
     return {path: mask for path, mask in found.items() if mask}
 
 

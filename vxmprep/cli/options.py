@@ -134,7 +134,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--derivatives",
         nargs="+",
         action="extend",
-        type=_named_path,
+        type=named_path,
         metavar="NAME=PATH",
         help="derivatives of other programs: brain masks (desc-brain_mask) and segmentations "
         "(desc-aseg_dseg) of the scans",
@@ -445,7 +445,8 @@ def _add_saying(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _named_path(text: str) -> Path:
+def named_path(text: str) -> Path:
+    """Give the path of ``NAME=PATH``, or of a path alone."""
     return Path(text.split("=", 1)[-1])
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import nibabel as nb
 import numpy as np
 
+from vxmprep.evaluation.surface import box_of
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.itk import field_member
-from vxmprep.spatial.jacobian import field_along_axes
+from vxmprep.spatial.jacobian import SLAB, field_along_axes
 from vxmprep.spatial.jacobian import jacobian_determinant as determinant_of
 
 if TYPE_CHECKING:
@@ -108,11 +109,14 @@ def learn2reg_sdlogj(determinant: np.ndarray) -> float:
     TMI 42(3) (2023), and its evaluation code.
     """
     inner = determinant[(slice(BORDER, -BORDER),) * 3].astype(np.float64)
-    return float(np.log(np.clip(inner + 3, 1e-9, 1e9)).std())
+    # In place: whole copies of a fine atlas's map take gigabytes.
+    inner += 3
+    np.clip(inner, 1e-9, 1e9, out=inner)
+    return float(np.log(inner, out=inner).std())
 
 
-def displacement_in_voxels(field: sitk.Image) -> np.ndarray:
-    """Give a field as `vxmprep.spatial.jacobian.field_along_axes` gives it, in voxels.
+def displacement_in_voxels(transform: sitk.Transform, grid: Grid) -> np.ndarray:
+    """Give a transform's deformable part at the voxels of a grid.
 
     Returns
     -------
@@ -121,8 +125,12 @@ def displacement_in_voxels(field: sitk.Image) -> np.ndarray:
     """
     import SimpleITK as sitk
 
-    vectors = sitk.GetArrayViewFromImage(field) / np.array(field.GetSpacing())
-    return np.ascontiguousarray(vectors.transpose(3, 2, 1, 0), dtype=np.float32)
+    deformable = field_member(transform)
+    found = np.empty((3, *grid.shape), np.float32)
+    for planes, slab, _ in grid.slabs(SLAB):
+        field = sitk.GetArrayFromImage(field_along_axes(deformable, slab)) / grid.spacing
+        found[..., planes] = field.transpose(3, 2, 1, 0)
+    return found
 
 
 def non_diffeomorphic_volume(displacement: np.ndarray, mask: np.ndarray) -> float:
@@ -153,16 +161,22 @@ def non_diffeomorphic_volume(displacement: np.ndarray, mask: np.ndarray) -> floa
     inner[1:-1, 1:-1, 1:-1] = mask[1:-1, 1:-1, 1:-1]
     if not inner.any():
         return 0.0
-    places = np.argwhere(inner)
-    low, high = places.min(axis=0), places.max(axis=0) + 1
-    inner = inner[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    box = box_of(inner)
+    # A few planes of the first axis at a time.
+    step = max(1, SLAB // inner[0].size)
+    starts = range(box[0].start, box[0].stop, step)
+    parts = (slice(first, min(first + step, box[0].stop)) for first in starts)
+    return sum(_reversed(displacement, inner, (part, *box[1:])) for part in parts)
+
+
+def _reversed(displacement: np.ndarray, inner: np.ndarray, box: tuple[slice, ...]) -> float:
+    """Measure the volume of the reversed tetrahedra that leave the voxels of a box."""
+    inner = inner[box]
 
     def edge(step: tuple[int, int, int]) -> np.ndarray:
-        ends = [
-            displacement[:, *(slice(a + s, b + s) for a, b, s in zip(low, high, by, strict=True))]
-            for by in (step, (0, 0, 0))
-        ]
-        return ends[0] - ends[1] + np.array(step, np.float32)[:, None, None, None]
+        moved = tuple(slice(a.start + s, a.stop + s) for a, s in zip(box, step, strict=True))
+        vector = np.array(step, np.float32)[:, None, None, None]
+        return displacement[:, *moved] - displacement[:, *box] + vector
 
     reversed_volume = 0.0
     for steps in _tetrahedra():

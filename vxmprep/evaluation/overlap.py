@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 MANY = 2**20
-"""Ids from which counting takes too much memory, and sorting is slower but does."""
+"""Voxels that are counted at once; and ids from which counting takes too much memory, and sorting
+is slower but does."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
             raise ValueError(f"overlaps: labels are {labels.dtype}; give whole numbers")
         if labels.min(initial=0) < 0:
             raise ValueError(f"overlaps: holds a negative label, {labels.min()}; give others")
-    in_fixed, in_moving, in_both = map(_counts, (fixed, moving, fixed[fixed == moving]))
+    both = np.where(fixed == moving, fixed, fixed.dtype.type(0))
+    in_fixed, in_moving, in_both = map(count_labels, (fixed, moving, both))
     found = {}
     for label in sorted(in_fixed.keys() | in_moving.keys()):
         a, b = in_fixed.get(label, 0), in_moving.get(label, 0)
@@ -86,15 +88,31 @@ def overlaps(fixed: np.ndarray, moving: np.ndarray) -> dict[int, Overlap]:
     return found
 
 
-def _counts(labels: np.ndarray) -> dict[int, int]:
-    """Count the voxels of each label but 0."""
-    values = labels[labels > 0].astype(np.int64, copy=False)
-    if values.max(initial=0) < MANY:
-        counts = np.bincount(values)
+def count_labels(labels: np.ndarray) -> dict[int, int]:
+    """Count the voxels of each label above 0.
+
+    Parameters
+    ----------
+    labels : integer array
+        Of any shape.
+
+    Returns
+    -------
+    dict
+        Counts by label, ascending.
+    """
+    highest = int(labels.max(initial=0))
+    if highest >= MANY:
+        ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    else:
+        counts = np.zeros(highest + 1, np.int64)
+        flat = labels.ravel(order="K")
+        for start in range(0, flat.size, MANY):  # eight bytes a voxel are needed for each part
+            part = np.maximum(flat[start : start + MANY], 0)
+            counts += np.bincount(part, minlength=len(counts))
+        counts[0] = 0
         ids = np.flatnonzero(counts)
         counts = counts[ids]
-    else:
-        ids, counts = np.unique(values, return_counts=True)
     return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from vxmprep.evaluation.surface import box_of
+
 WINDOW = 9
 """Voxels along each side of the windows of the local correlation, as in the paper."""
 
@@ -32,14 +34,12 @@ def local_correlation(fixed: np.ndarray, moving: np.ndarray, mask: np.ndarray) -
 
     if not mask.any():
         return float("nan")
-    places = np.argwhere(mask)
-    window = tuple(
-        slice(max(low - WINDOW // 2, 0), high + 1 + WINDOW // 2)
-        for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True)
-    )
+    around = WINDOW // 2
+    window = tuple(slice(max(s.start - around, 0), s.stop + around) for s in box_of(mask))
+    inner = mask[window]
     one, other, weight = (
-        torch.from_numpy(np.ascontiguousarray(volume[window], dtype=np.float32))[None]
-        for volume in (_scaled(fixed, mask), _scaled(moving, mask), mask)
+        torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None]
+        for volume in (_scaled(fixed[window], inner), _scaled(moving[window], inner), inner)
     )
     return float(correlate(Side(one), Side(other), WINDOW, weight=weight) / weight.sum())
 
@@ -81,4 +81,4 @@ def binned(values: np.ndarray) -> np.ndarray:
 def _scaled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     high = float(np.percentile(image[mask], 99.5))
     scaled = np.asarray(image, np.float32) / (high if high > 0 else 1)
-    return np.clip(scaled, 0, 1)
+    return np.clip(scaled, 0, 1, out=scaled)

@@ -8,6 +8,8 @@ from functools import cache
 
 import numpy as np
 
+from vxmprep.evaluation.overlap import count_labels
+
 FULL = 255
 """The code of a corner whose eight voxels all belong to the structure."""
 
@@ -134,11 +136,7 @@ def box_of(labels: np.ndarray) -> tuple[slice, ...]:
 
 def present(labels: np.ndarray) -> np.ndarray:
     """Give the labels above 0 that a map holds, ascending."""
-    if not labels.size or labels.max() <= 0:
-        return np.zeros(0, np.int64)
-    counts = np.bincount(np.maximum(labels, 0).ravel())
-    counts[0] = 0
-    return np.flatnonzero(counts)
+    return np.fromiter(count_labels(labels), np.int64)
 
 
 def union(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ...]:

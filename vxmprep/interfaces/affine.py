@@ -7,6 +7,7 @@ the path of a work folder may hold blanks.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,12 @@ from nipype.interfaces.base import CommandLine, TraitedSpec
 if TYPE_CHECKING:
     import nibabel as nb
     import numpy as np
+
+PACKAGES = {
+    "antsRegistration": "ANTs (https://github.com/ANTsX/ANTs)",
+    "flirt": "FSL (https://fsl.fmrib.ox.ac.uk)",
+}
+"""Where the programs come from."""
 
 
 def ants(fixed: nb.Nifti1Image, moving: nb.Nifti1Image) -> Iterator[np.ndarray]:
@@ -115,6 +122,11 @@ def _run(program: CommandLine, folder: str) -> TraitedSpec:
     RuntimeError
         If the program is not there, fails or leaves no result.
     """
+    if shutil.which(program.cmd) is None:
+        raise RuntimeError(
+            f"{program.cmd}: the program is not on the PATH; install {PACKAGES[program.cmd]}, or "
+            "choose another method for the affine (greedy comes along)"
+        )
     program.terminal_output = "allatonce"
     result = program.run(cwd=folder, ignore_exception=True)
     runtime = result.runtime

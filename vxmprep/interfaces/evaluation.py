@@ -49,16 +49,16 @@ class JacobianMap(SimpleInterface):
         from vxmprep.evaluation.folding import (
             displacement_in_voxels,
             folding,
+            jacobian_determinant,
             learn2reg_sdlogj,
             non_diffeomorphic_volume,
         )
         from vxmprep.evaluation.report import folding_summary
         from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import like, load, save
-        from vxmprep.spatial.jacobian import determinant, field_along_axes
         from vxmprep.spatial.transform import read_itk
 
-        mask = load(self.inputs.mask_file)
+        mask = load(self.inputs.mask_file, None)
         inside = np.asarray(mask.dataobj) > 0
         if not inside.any():
             raise ValueError(f"{self.inputs.mask_file}: marks no voxel; give the brain mask")
@@ -67,9 +67,9 @@ class JacobianMap(SimpleInterface):
             raise ValueError(
                 f"{self.inputs.transform}: holds no displacement field; give the whole transform"
             )
-        field = field_along_axes(deformable.as_itk(), Grid.of(mask))
-        values = determinant(field)
-        reversed_volume = non_diffeomorphic_volume(displacement_in_voxels(field), inside)
+        transform, grid = deformable.as_itk(), Grid.of(mask)
+        values = np.asarray(jacobian_determinant(transform, grid).dataobj)
+        reversed_volume = non_diffeomorphic_volume(displacement_in_voxels(transform, grid), inside)
         found = folding_summary(
             folding(values, inside),
             learn2reg=learn2reg_sdlogj(values),
@@ -178,7 +178,11 @@ class EvaluateRegistration(SimpleInterface):
         names = ("atlas", "atlas_mask", "warped", "warped_mask")
         if not all(isdefined(getattr(self.inputs, name)) for name in names):
             return {}
-        images = _on_one_grid([getattr(self.inputs, name) for name in names], load)
+        masks = (self.inputs.atlas_mask, self.inputs.warped_mask)
+        images = _on_one_grid(
+            [getattr(self.inputs, name) for name in names],
+            lambda path: load(path, None if path in masks else np.float32),
+        )
         atlas, mask, scan, own = (np.asarray(image.dataobj) for image in images)
         return {"Similarity": similarity_summary(atlas, np.where(own > 0, scan, 0), mask > 0)}
 

@@ -16,6 +16,12 @@ class _OverlapInputSpec(BaseInterfaceInputSpec):
     fixed = File(exists=True, mandatory=True, desc="label map; 0 is background")
     moving = File(exists=True, mandatory=True, desc="label map on the same grid")
     labels = traits.List(traits.Int, desc="those that the mean is taken over (default: all)")
+    join_parcels = traits.Bool(
+        False,
+        usedefault=True,
+        desc="count FreeSurfer's parcels of the cortex (1000s and 2000s) as 3 and 42, as "
+        "EvaluateRegistration does; not for numbers of other atlases",
+    )
 
 
 class _OverlapOutputSpec(TraitedSpec):
@@ -26,6 +32,9 @@ class _OverlapOutputSpec(TraitedSpec):
 
 class Overlap(SimpleInterface):
     """Measure Dice per label of two label maps on one grid, names by FreeSurfer's table.
+
+    Numbers are compared as they are, of whatever atlas they may be. Where one map is an aseg and
+    the other an aparc+aseg, `join_parcels` lets them have the cortex in common.
 
     Examples
     --------
@@ -44,7 +53,7 @@ class Overlap(SimpleInterface):
     def _run_interface(self, runtime):
         import numpy as np
 
-        from vxmprep.evaluation.labels import name_of
+        from vxmprep.evaluation.labels import name_of, without_parcels
         from vxmprep.evaluation.overlap import mean_dice, overlaps
         from vxmprep.evaluation.report import number
         from vxmprep.preparation.segmentation import load_whole
@@ -56,9 +65,17 @@ class Overlap(SimpleInterface):
                 f"{self.inputs.moving}: not on the grid of {self.inputs.fixed}; bring it there "
                 "first, e.g. with ApplyTransform"
             )
-        found = overlaps(*(np.asarray(image.dataobj) for image in (fixed, moving)))
-        given = self.inputs.labels
-        mean, count = mean_dice(found, tuple(given if isdefined(given) else found))
+        maps = [np.asarray(image.dataobj) for image in (fixed, moving)]
+        if self.inputs.join_parcels:
+            maps = [without_parcels(labels) for labels in maps]
+        found = overlaps(*maps)
+        given = tuple(self.inputs.labels if isdefined(self.inputs.labels) else found)
+        if isdefined(self.inputs.labels) and not found.keys() & set(given):
+            raise ValueError(
+                f"labels: neither {self.inputs.fixed} nor {self.inputs.moving} holds any of "
+                f"{', '.join(map(str, given)) or 'none'}; give some of what they hold"
+            )
+        mean, count = mean_dice(found, given)
         rows = [("label", "name", "voxels_fixed", "voxels_moving", "dice")]
         rows += [
             (o.label, name_of(o.label), o.voxels_fixed, o.voxels_moving, number(o.dice))

@@ -21,7 +21,7 @@ def load_masked(path, mask_path) -> tuple:
     Raises
     ------
     ValueError
-        If they are not on one grid, or the mask marks nothing.
+        If they are not on one grid, or the mask marks nothing, or nothing in the image.
     """
     import numpy as np
 
@@ -31,8 +31,11 @@ def load_masked(path, mask_path) -> tuple:
     image, mask = load(path), load(mask_path)
     if not Grid.of(mask).matches(Grid.of(image)):
         raise ValueError(f"{mask_path}: not on the grid of {path}; resample it to that")
-    if not np.any(np.asanyarray(mask.dataobj) > 0):
+    inside = np.asanyarray(mask.dataobj) > 0
+    if not inside.any():
         raise ValueError(f"{mask_path}: marks no voxel; give a brain mask")
+    if not np.any(np.asanyarray(image.dataobj)[inside]):
+        raise ValueError(f"{path}: is 0 wherever {mask_path} marks a brain; give the scan itself")
     return image, mask
 
 
@@ -245,10 +248,14 @@ class Conform(SimpleInterface):
         from vxmprep.spatial.images import load, save
         from vxmprep.spatial.itk import read_affine
 
-        conformed = conform(
-            *load_masked(self.inputs.in_file, self.inputs.mask_file),
-            Grid.of(load(self.inputs.reference)),
-            read_affine(self.inputs.affine_file),
-        )
+        brain = load_masked(self.inputs.in_file, self.inputs.mask_file)
+        grid = Grid.of(load(self.inputs.reference))
+        affine = read_affine(self.inputs.affine_file)
+        try:
+            conformed = conform(*brain, grid, affine)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.inputs.in_file}: {error}; by {self.inputs.affine_file}"
+            ) from (error)
         self._results["out_file"] = str(save(conformed, Path(runtime.cwd) / "conformed.nii"))
         return runtime

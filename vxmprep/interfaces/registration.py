@@ -32,7 +32,13 @@ class _RegisterInputSpec(BaseInterfaceInputSpec):
         f"default {default_iterations(network=True)} after a network, "
         f"{default_iterations(network=False)} without",
     )
-    device = traits.Str("cpu", usedefault=True, desc="auto, cpu, cuda or cuda:N")
+    device = traits.Either(
+        traits.Enum("cpu", "auto", "cuda"),
+        traits.String(regex=r"^cuda:\d+$"),
+        default="cpu",
+        usedefault=True,
+        desc="auto, cpu, cuda or cuda:N",
+    )
     precision = traits.Enum(
         "auto", "float32", "bfloat16", usedefault=True, desc="of the network's convolutions"
     )

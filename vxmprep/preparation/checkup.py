@@ -11,6 +11,7 @@ import numpy as np
 
 from vxmprep.preparation.brain import already_stripped, mask_on_scan, stripped_mask
 from vxmprep.preparation.segmentation import load_labels, misplaced
+from vxmprep.preparation.shape import MaskShape
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import ImageError, like, load, load_scan, not_finite
 from vxmprep.spatial.opening import open_image
@@ -30,6 +31,13 @@ HEAD_CUT_CM2 = {"top": 10.0, "back": 60.0, "left": 100.0, "right": 100.0, "front
 """The same for a whole head, whose ears, nose and scalp may be cut but not its brain: these areas
 are reached some millimetres within the brain."""
 
+BEFORE_EDGE_CM2 = 30.0
+"""The same where the image goes on with nothing. The first slice of what is rounded off may have
+6 cm2 per mm of thickness."""
+
+HEAD_ML = (500.0, 9000.0)
+"""Tissue in an image of a head: 2 to 3 l in adults without much of a neck, 0.7 l in newborns."""
+
 NECK_CM2, SHORTEST_HEAD_MM = 90.0, 130.0
 """At the bottom every head is cut. With more tissue there than a neck has, and less than this
 below the top of the head, it is cut within the brain: down to the cerebellum there are 150 mm."""
@@ -46,7 +54,8 @@ class Checkup:
     stripped : bool
         Whether it holds a brain only.
     cut : tuple of str
-        Sides at which the brain (if stripped) or the head with its brain runs out of the image.
+        Sides at which the brain (if stripped) or the head with its brain ends at a plane, which is
+        the edge of the image or lies before it.
     not_finite : int
         Voxels that are NaN or infinite.
     fingerprint : str
@@ -55,6 +64,8 @@ class Checkup:
         What is wrong with the segmentation, if one was given and something is.
     mask : str or None
         The same of the brain mask.
+    doubts : tuple of str
+        Why its brain, or what the mask marks, has not the size or shape of one.
     """
 
     stripped: bool
@@ -63,6 +74,7 @@ class Checkup:
     fingerprint: str
     segmentation: str | None = None
     mask: str | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def examine_header(path: str | Path) -> list[str]:
@@ -115,8 +127,10 @@ def examine_voxels(
     path: str | Path,
     segmentation: str | Path | None = None,
     mask: str | Path | None = None,
+    *,
+    usual: MaskShape | None = None,
 ) -> Checkup:
-    """Look at a scan's voxels: stripped or not, cut off, and what identifies it.
+    """Look at a scan's voxels: stripped or not, cut off, of what size, and what identifies it.
 
     Parameters
     ----------
@@ -126,6 +140,8 @@ def examine_voxels(
         FreeSurfer-numbered labels that should be this scan's.
     mask : path, optional
         Brain mask made elsewhere that should be this scan's.
+    usual : MaskShape, optional
+        Size and shape of an atlas's brain, with which the brain's are compared.
 
     Raises
     ------
@@ -135,12 +151,9 @@ def examine_voxels(
     scan = load_scan(path)
     data = np.asarray(scan.dataobj)
     stripped = already_stripped(scan)
-    areas = _areas_on_faces(data, Grid.of(scan), level=0.0 if stripped else _tissue(data))
-    most = dict.fromkeys(areas, BRAIN_CUT_CM2) if stripped else HEAD_CUT_CM2
-    cut = tuple(side for side, area in most.items() if areas[side] > area)
-    if not stripped and areas["bottom"] > NECK_CM2 and _height(scan) < SHORTEST_HEAD_MM:
-        cut += ("bottom",)
+    cut = _cut(scan, stripped)
     wrong = odd = None
+    brain = _brain(scan) if stripped else None
     if segmentation is not None:
         # Without a mask of the brain, labels of another scan may still lie outside the head.
         body = stripped_mask(scan) if stripped else _head(scan)
@@ -150,10 +163,39 @@ def examine_voxels(
             wrong = str(error)
     if mask is not None:
         try:
-            mask_on_scan(load(mask), scan)
+            brain = mask_on_scan(load(mask), scan)
         except ImageError as error:
             odd = str(error)
-    return Checkup(stripped, cut, not_finite(scan), _fingerprint(data), wrong, odd)
+    doubts = _head_doubts(scan) if brain is None else _brain_doubts(brain, usual)
+    seen = stripped, cut, not_finite(scan), _fingerprint(data), wrong, odd
+    return Checkup(*seen, tuple(doubts))
+
+
+def _brain(scan: nb.Nifti1Image) -> nb.Nifti1Image:
+    """Give the mask of a stripped scan, at about 2 mm."""
+    step = np.maximum(np.round(2.0 / Grid.of(scan).spacing), 1).astype(int).tolist()
+    return stripped_mask(scan.slicer[tuple(slice(None, None, s) for s in step)])
+
+
+def _brain_doubts(brain: nb.Nifti1Image, usual: MaskShape | None) -> list[str]:
+    if usual is None:
+        return []
+    try:
+        return [text.removeprefix("mask: ") for text in MaskShape.of(brain).doubts(usual)]
+    except ValueError:
+        return ["hardly a voxel of a brain"]
+
+
+def _head_doubts(scan: nb.Nifti1Image) -> list[str]:
+    data = np.asarray(scan.dataobj)
+    ml = float(np.count_nonzero(data > _tissue(data)) * np.prod(Grid.of(scan).spacing) / 1000)
+    low, high = HEAD_ML
+    if low <= ml <= high:
+        return []
+    return [
+        f"a head of {ml:.0f} ml, expected {low:.0f} to {high:.0f}: part of it is missing, or the "
+        "voxel size is wrong"
+    ]
 
 
 def _head(scan: nb.Nifti1Image) -> nb.Nifti1Image:
@@ -163,26 +205,49 @@ def _head(scan: nb.Nifti1Image) -> nb.Nifti1Image:
     return like(binary_fill_holes(data > _tissue(data)), scan)
 
 
-def _areas_on_faces(data: np.ndarray, grid: Grid, *, level: float) -> dict[str, float]:
-    """Give the area of tissue on each face of the image, cm2, by its anatomical side."""
-    order = nb.io_orientation(grid.affine)
+def _cut(scan: nb.Nifti1Image, stripped: bool) -> tuple[str, ...]:
+    """Give the sides at which a brain, or a head within its brain, ends at a plane."""
+    data = np.asarray(scan.dataobj)
+    profiles = _profiles(data > (0.0 if stripped else _tissue(data)), Grid.of(scan))
+    most = dict.fromkeys(profiles, BRAIN_CUT_CM2) if stripped else HEAD_CUT_CM2
+    cut = tuple(side for side, area in most.items() if _ends_at_plane(profiles[side], area))
+    if stripped or not _ends_at_plane(profiles["bottom"], NECK_CM2):
+        return cut
+    return cut if _height(profiles["bottom"], scan) >= SHORTEST_HEAD_MM else (*cut, "bottom")
+
+
+def _ends_at_plane(areas: np.ndarray, most: float) -> bool:
+    """Tell whether tissue is cut off at the edge of the image or, with nothing beyond, before.
+
+    Parameters
+    ----------
+    areas : array
+        Area of tissue on each plane from the edge inwards, cm2.
+    most : float
+        Of it on the edge; before it an object that is rounded off has little on its first plane.
+    """
+    if areas[0] > most:
+        return True
+    inner = areas > 1.0  # single voxels of noise do not begin a head
+    return bool(areas[np.argmax(inner)] > max(most, BEFORE_EDGE_CM2))
+
+
+def _profiles(tissue: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
+    """Give the area of tissue on each plane from each anatomical side inwards, cm2."""
     found = {}
-    for axis, (along, direction) in enumerate(order):
-        others = [size for other, size in enumerate(grid.spacing) if other != axis]
-        for end in (0, -1):
-            face = np.take(data, end, axis=axis)
-            side = SIDES[int(along)][int((end == 0) == (direction < 0))]
-            found[side] = float(np.count_nonzero(face > level) * np.prod(others) / 100)
+    for axis, (along, direction) in enumerate(nb.io_orientation(grid.affine)):
+        others = tuple(other for other in range(3) if other != axis)
+        areas = np.count_nonzero(tissue, axis=others) * np.prod(grid.spacing[list(others)]) / 100
+        low, high = SIDES[int(along)][:: int(direction)]
+        found |= {low: areas, high: areas[::-1]}
     return found
 
 
-def _height(scan: nb.Nifti1Image) -> float:
-    """Give the distance from the top of a head to the bottom of the image, mm."""
-    upright = nb.as_closest_canonical(scan)
-    data, spacing = np.asarray(upright.dataobj), Grid.of(upright).spacing
-    areas = np.count_nonzero(data > _tissue(data), axis=(0, 1)) * spacing[0] * spacing[1] / 100
+def _height(areas: np.ndarray, scan: nb.Nifti1Image) -> float:
+    """Give the distance from the top of a head to where it ends at the bottom, mm."""
     planes = np.flatnonzero(areas > HEAD_CUT_CM2["top"])
-    return float(planes[-1] * spacing[2]) if len(planes) else 0.0
+    upright = nb.as_closest_canonical(scan)
+    return float(np.ptp(planes) * Grid.of(upright).spacing[2]) if len(planes) else 0.0
 
 
 def _tissue(data: np.ndarray) -> float:

@@ -60,6 +60,31 @@ class Grid:
             indices = plane + np.array([0, 0, k])
             yield indices, self.world(indices)
 
+    def slabs(self, voxels: int, margin: int = 0) -> Iterator[tuple[slice, Grid, slice]]:
+        """Divide the grid along its last axis, so that work on it needs no memory for the whole.
+
+        Parameters
+        ----------
+        voxels : int
+            About as many in a slab; a grid that has no more is a slab as it is.
+        margin : int
+            Planes more at either side of a slab, where the grid goes on.
+
+        Yields
+        ------
+        tuple of slice, Grid, slice
+            The planes of the grid, the slab with its margins, and the same planes of the slab.
+        """
+        depth = self.shape[2]
+        step = max(1, voxels // (self.shape[0] * self.shape[1]))
+        step = depth if depth <= step else step
+        for first in range(0, depth, step):
+            last = min(first + step, depth)
+            low, high = max(first - margin, 0), min(last + margin, depth)
+            shift = nb.affines.from_matvec(np.eye(3), [0, 0, low])
+            slab = Grid((*self.shape[:2], high - low), self.affine @ shift if low else self.affine)
+            yield slice(first, last), slab, slice(first - low, last - low)
+
     def halved(self) -> Grid:
         """Give the grid of n // 2 + 1 voxels whose voxel i lies on this grid's voxel 2 i."""
         shape = tuple(n // 2 + 1 for n in self.shape)

@@ -20,16 +20,17 @@ MOST_NOT_FINITE = 0.95
 tenths; beyond that no brain is left."""
 
 
-def load(path: str | Path, dtype: type = np.float32) -> nb.Nifti1Image:
+def load(path: str | Path, dtype: type | None = np.float32) -> nb.Nifti1Image:
     """Read a 3-D image into memory.
 
     Parameters
     ----------
     path : path
         NIfTI, MGH or whatever nibabel reads; a 4-D image of one volume counts as 3-D.
-    dtype : numpy type
-        Type of the voxels returned. Scaling of the file is applied; voxels that are not finite
-        become 0, and `not_finite` tells how many.
+    dtype : numpy type or None
+        Type of the voxels returned; None is that of the file, which takes the least memory.
+        Scaling of the file is applied; voxels that are not finite become 0, and `not_finite` tells
+        how many.
 
     Returns
     -------
@@ -80,12 +81,14 @@ def not_finite(image: nb.Nifti1Image) -> int:
     return image.extra.get(NOT_FINITE, 0)
 
 
-def _read(path: str | Path, opened: nb.spatialimages.SpatialImage, dtype: type) -> nb.Nifti1Image:
+def _read(
+    path: str | Path, opened: nb.spatialimages.SpatialImage, dtype: type | None
+) -> nb.Nifti1Image:
     try:
         # Infinite scale factors and doubles beyond single precision are counted below.
         with np.errstate(over="ignore", invalid="ignore"):
             data = _voxels(path, opened).reshape(opened.shape[:3])
-            if np.issubdtype(dtype, np.floating):
+            if dtype is not None and np.issubdtype(dtype, np.floating):
                 data = data.astype(dtype, copy=False)
     except MemoryError as error:
         raise ImageError(f"{path}: does not fit into memory; ask for more, or crop it") from error
@@ -97,9 +100,10 @@ def _read(path: str | Path, opened: nb.spatialimages.SpatialImage, dtype: type) 
         bad = data.size - int(np.count_nonzero(finite))
         if bad:
             data = np.where(finite, data, data.dtype.type(0))
-        if np.issubdtype(dtype, np.integer):
+        if dtype is not None and np.issubdtype(dtype, np.integer):
             data = np.rint(data)
-    return nb.Nifti1Image(data.astype(dtype, copy=False), opened.affine, extra={NOT_FINITE: bad})
+    data = data.astype(dtype or data.dtype, copy=False)
+    return nb.Nifti1Image(data, opened.affine, dtype=data.dtype, extra={NOT_FINITE: bad})
 
 
 def _voxels(path: str | Path, opened: nb.spatialimages.SpatialImage) -> np.ndarray:

@@ -13,6 +13,9 @@ from vxmprep.spatial.itk import itk_frame
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+SLAB = 10_000_000
+"""Voxels whose displacements are there at a time: 72 bytes each. A grid of 1 mm has fewer."""
+
 
 def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Image:
     """Give the determinant of a map of points at the voxels of a grid.
@@ -29,15 +32,13 @@ def jacobian_determinant(transform: sitk.Transform, grid: Grid) -> nb.Nifti1Imag
     nibabel.Nifti1Image
         float32 on `grid`; above 1 where the image is larger than its place on `grid`.
     """
-    return nb.Nifti1Image(determinant(field_along_axes(transform, grid)), grid.affine)
-
-
-def determinant(field: sitk.Image) -> np.ndarray:
-    """Give the Jacobian determinants, float32 (X, Y, Z), of a field as `field_along_axes` gives it."""
     import SimpleITK as sitk
 
-    found = sitk.DisplacementFieldJacobianDeterminant(field)
-    return sitk.GetArrayFromImage(found).T.astype(np.float32)
+    data = np.empty(grid.shape, np.float32, order="F")
+    for planes, slab, inner in grid.slabs(SLAB, margin=1):
+        determinant = sitk.DisplacementFieldJacobianDeterminant(field_along_axes(transform, slab))
+        data[..., planes] = sitk.GetArrayFromImage(determinant).T[..., inner]
+    return nb.Nifti1Image(data, grid.affine)
 
 
 def field_along_axes(transform: sitk.Transform, grid: Grid) -> sitk.Image:
@@ -69,6 +70,7 @@ def field_along_axes(transform: sitk.Transform, grid: Grid) -> sitk.Image:
         spacing.tolist(),
         direction.ravel().tolist(),
     )
-    along_axes = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) @ direction, isVector=True)
+    turned = sitk.GetArrayViewFromImage(field) @ direction
+    along_axes = sitk.GetImageFromArray(turned, isVector=True)
     along_axes.SetSpacing(spacing.tolist())
     return along_axes

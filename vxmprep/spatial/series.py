@@ -25,6 +25,11 @@ MODULATIONS = ("full", "deformable")
 KNOWN = tuple(np.dtype(kind) for kind in ("u1", "i1", "u2", "i2", "u4", "i4", "f4"))
 """Types that ITK and every reader of NIfTI know."""
 
+BESIDE = (
+    "nothing of it reaches the grid wanted, where the result would be 0 everywhere; check that "
+    "the transform is of this image and the reference of that space"
+)
+
 
 def resample_file(
     source: str | Path,
@@ -59,7 +64,8 @@ def resample_file(
     ------
     ImageError
         If the image cannot be read, is not finite where ``cubic`` would spread it, holds no
-        labels where they are wanted, or holds labels that are to be modulated.
+        labels where they are wanted, holds labels that are to be modulated, or lies beside the
+        grid: a result of zeros alone is not written, unless the image itself has nothing else.
     """
     if modulation is not None and interpolation in ("nearest", "label"):
         raise ImageError(
@@ -71,6 +77,7 @@ def resample_file(
     factor = _factor(modulation, grid, transform)
     chain = transform.as_itk()
     header = narrow = None
+    held = reached = False
     with replacing(target) as temporary, _stream(temporary) as stream:
         for volume in _each_volume(source, image):
             if interpolation == "label":
@@ -82,11 +89,14 @@ def resample_file(
                 data = _resample(volume, image.affine, grid, chain, interpolation)
             if factor is not None:
                 data = data * factor
+            held, reached = held or volume.any(), reached or data.any()
             if header is None:
                 kind = data.dtype if keeps_type else np.dtype(np.float32)
                 header = _header(image, grid, volumes[1], kind)
                 stream.write(header.binaryblock + bytes(int(header["vox_offset"]) - 348))
             stream.write(data.astype(header.get_data_dtype()).tobytes(order="F"))
+        if held and not reached:
+            raise ImageError(f"{source}: {BESIDE}")
 
 
 def _keep_open(path: str | Path) -> nb.spatialimages.SpatialImage:
