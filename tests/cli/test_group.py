@@ -155,6 +155,30 @@ def test_the_table_of_structures_names_both_references(out):
     assert json.loads((out / "group_overlap.json").read_text())["dice"]["Description"]
 
 
+def test_a_scan_that_is_not_done_yet_is_unfinished_and_has_not_failed(out, capsys):
+    turned = "affine: the head is turned by 178 degrees"
+    for name, count in (("sub-11", 2), ("sub-12", 3), ("sub-13", 4), ("sub-14", 3)):
+        for stage, after in list(ORDER.items())[:count]:
+            done = Stage(stage, "" if stage == "brain" else SPACE, {}, after=after)
+            flags = [turned] if (name, stage) == ("sub-14", "align") else []
+            Record.of(out, name).finish(done, files={}, checksums={}, flags=flags)
+    assert group(out) == 0
+    rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
+    more = "; run the level participant to go on"
+    found = {name: (rows[name]["quality"], rows[name]["why"]) for name in rows if name > "sub-10"}
+    known = f"{turned}; prepared, not yet registered{more}"
+    assert found.pop("sub-14") == ("fail", known), "told before it is registered"
+    assert found == {
+        "sub-11": ("unfinished", f"not yet prepared{more}"),
+        "sub-12": ("unfinished", f"prepared, not yet registered{more}"),
+        "sub-13": ("unfinished", f"registered, not yet evaluated{more}"),
+    }
+    assert [*rows][:5] == ["sub-10", "sub-14", "sub-11", "sub-12", "sub-13"]
+    said = capsys.readouterr().out
+    assert "10 pass, 0 warn, 3 unfinished, 2 fail" in said
+    assert "without 1 that failed" not in said
+
+
 def test_the_mean_of_a_scan_is_over_its_structures(out):
     group(out)
     structures = [r for r in read(out / "group_overlap.tsv") if r["scan"] == "sub-02"]
