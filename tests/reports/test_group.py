@@ -174,6 +174,12 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     tab.goto(f"{tab.url}#sub-02")  # a participant's page leads to its row
     assert tab.get_attribute("tr.marked", "data-scan") == "sub-02"
 
+    gap = tab.evaluate(
+        "document.querySelector('#dice-note').getClientRects()[0].left"
+        " - document.querySelector('.key').getBoundingClientRect().right"
+    )
+    assert gap > 10, "the legend and its note are apart"
+
     box = "(box => [box.scrollWidth, box.clientWidth])(document.querySelector('.scroll'))"
     full, seen = tab.evaluate(box)
     assert full <= seen, "all columns are seen"
