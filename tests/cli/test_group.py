@@ -439,6 +439,7 @@ def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys
     said = capsys.readouterr().out
     assert "mean Dice with leave-one-out consensus" in said
     assert "Beware" not in said
+    assert "too few" not in said, "9 people are enough for 3 structures"
     assert "Compared with" in (out / "group.html").read_text(encoding="utf-8")
 
 
@@ -454,6 +455,28 @@ def test_consensuses_of_other_people_are_not_compared_without_a_word(out, tmp_pa
         "consensus of 8 others in this output and leave-one-out consensus of 4 others in the other"
     )
     assert said in capsys.readouterr().out
+
+
+def test_an_output_is_not_compared_with_itself(out, capsys):
+    assert group(out) == 0
+    capsys.readouterr()
+    assert group(out, "--compare", str(out / "logs" / "..")) == 2
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("is OUTPUT_DIR itself; give the folder of another run")
+    assert len(said.splitlines()) == 1
+
+
+def test_too_few_participants_for_the_test_are_told(out, tmp_path, capsys):
+    other = tmp_path / "other"
+    for i in range(1, 6):
+        add_scan(other, f"sub-{i:02}", 100 + i)
+    assert group(other) == group(out, "--compare", str(other)) == 0
+    said = capsys.readouterr().out
+    assert "5 participants are too few for p < 0.05" in said
+    assert "6 are needed for that of the mean" in said
+    page = (out / "group.html").read_text(encoding="utf-8")
+    assert "6 are needed for that of the mean" in page
+    assert min(float(row["p"]) for row in read(out / "group_comparison.tsv")) >= 0.05
 
 
 def test_a_comparison_that_is_not_of_these_tables_does_not_stay(out, tmp_path):
