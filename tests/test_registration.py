@@ -12,7 +12,7 @@ from vxmprep.config import default_iterations
 from vxmprep.morph.checkpoint import save_checkpoint
 from vxmprep.morph.model import Model
 from vxmprep.morph.network import VxmNet
-from vxmprep.registration import LEAST_SIMILARITY, register
+from vxmprep.registration import register
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,12 @@ def usual(monkeypatch):
 
 
 @pytest.mark.parametrize(("shift", "misled"), [(0.0, False), (9.0, True)])
-def test_a_network_that_misleads_the_refinement_is_put_aside(shift, misled, pair, usual, tmp_path):
+def test_a_network_that_misleads_the_refinement_is_put_aside(
+    shift, misled, pair, usual, tmp_path, monkeypatch
+):
     """The two images lie up to 4 voxels apart, a field 9 voxels off leads to no good."""
     usual(8, network=True)
+    monkeypatch.setattr("vxmprep.registration.LEAST_SIMILARITY", 0.6)  # 8 iterations are few
     network = VxmNet((4, 4), (4, 4))
     with torch.no_grad():
         network.flow.weight.zero_()
@@ -119,7 +122,22 @@ def test_a_network_that_misleads_the_refinement_is_put_aside(shift, misled, pair
     else:
         assert found.second_try == {}
         assert found.iterations == (0, 0, 0, 8)
-    assert found.similarity[-1] > LEAST_SIMILARITY
+    assert found.similarity[-1] > 0.6
+
+
+def test_a_network_worse_than_nothing_is_put_aside_though_the_refinement_ends_well(
+    pair, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vxmprep.registration.LEAST_SIMILARITY", 0.0)
+    monkeypatch.setattr("vxmprep.registration.default_iterations", lambda *, network: 1)
+    for shift, tried in ((0.0, False), (3.0, True)):
+        network = VxmNet((4, 4), (4, 4))
+        with torch.no_grad():
+            network.flow.weight.zero_()
+            network.flow.bias.fill_(shift)
+        save_checkpoint(Model(network), tmp_path / "network.pt")
+        found = register(*pair, model=tmp_path / "network.pt", iterations=1, device="cpu")
+        assert bool(found.second_try) == tried
 
 
 def test_a_poor_result_is_tried_once_more_from_zero_with_twice_the_iterations(pair, usual):

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 STEPS_PER_MM, FINE_STEPS_PER_MM = 256, 64
 """A field of 2 mm, and one of 1 mm, is rounded to this fraction of a millimetre: smaller files."""
 
-LEAST_SIMILARITY = 0.6
+LEAST_SIMILARITY = 0.75
 """Mean squared local correlation after the refinement below which it is tried once more.
 
-Sound scans reach 0.8 and more.
+Sound scans of four cohorts reach 0.82 and more.
 """
+
+WORSE = 0.02
+"""Mean squared local correlation that a network's field may cost; interpolation costs a little."""
 
 NEVER = -1.0
 """A tolerance at which no level stops early."""
@@ -58,9 +61,9 @@ class Registration:
     repaired : int
         Voxels of 1 mm at which the field was smoothed so that it does not fold.
     second_try : dict
-        Where the refinement ended poor: ``Iterations`` and ``LocalCorrelation`` (the last one) of
-        the second try, from zero and more thorough, and whether it is better and ``Kept``; else
-        empty.
+        Where the refinement ended poor or began misled: ``Iterations`` and ``LocalCorrelation``
+        (the last one) of the second try, from zero and more thorough, and whether it is better
+        and ``Kept``; else empty.
     device, precision : str
         Where it was computed; the precision of the network's convolutions.
     """
@@ -141,9 +144,9 @@ def register(
     iterations : int
         Most iterations of the refinement; 0 leaves the network's field alone. See
         `vxmprep.morph.refine.schedule`. Where the result of no fewer than the default ones is not
-        sound, the refinement is run once more, from zero and with twice the iterations (after a
-        network: twice the usual ones without), none of which is left out, and the better one is
-        kept.
+        sound, or the network's field made the images less alike than the affine alone, the
+        refinement is run once more, from zero and with twice the iterations (after a network:
+        twice the usual ones without), none of which is left out, and the better one is kept.
     atlas_to_scan : (4, 4) array, optional
         The affine that aligned them, RAS mm; the whole map is kept free of folds.
     device : str
@@ -203,7 +206,8 @@ def _register(
     linear = torch.from_numpy(np.linalg.inv(to_grid) @ matrix @ to_grid)
     counts = schedule(iterations, started=start is not None)
     refined, second_try = _refine(scan, atlas, brain, start, counts, linear), {}
-    if refined.poor and iterations >= default_iterations(network=start is not None):
+    enough = iterations >= default_iterations(network=start is not None)
+    if enough and (refined.poor or _misleads(start, scan, atlas, brain)):
         usual = default_iterations(network=False) if start is not None else 0
         coarse, fine = schedule(max(iterations, usual))
         counts = tuple(2 * count for count in coarse), 2 * fine
@@ -231,6 +235,26 @@ def _register(
         compute.device,
         compute.precision,
     )
+
+
+def _misleads(
+    start: torch.Tensor | None, scan: torch.Tensor, atlas: torch.Tensor, brain: torch.Tensor
+) -> bool:
+    """Tell whether a network's field makes the images less alike than the affine alone.
+
+    What a refinement makes of such a start can look sound and still be worse than the affine: from
+    one that was off by 8 mm on average an OASIS brain ended at a local correlation of 0.79, but
+    with a mean Dice of 0.65 where the affine alone has 0.69, and a sound start 0.74.
+    """
+    from vxmprep.morph.field import warp
+    from vxmprep.morph.ncc import LocalNcc
+    from vxmprep.morph.pyramid import halve_image, halve_mask
+
+    if start is None:
+        return False
+    likeness = LocalNcc(halve_image(atlas), halve_mask(brain.float()), window=5)
+    as_it_lies, moved = (halve_image(image) for image in (scan, warp(scan, start)))
+    return bool(likeness(moved).value < likeness(as_it_lies).value - WORSE)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from vxmprep.interfaces import CarryLabels, DrawFigures, SaveScan
-from vxmprep.reports.contents import FIGURES
+from vxmprep.reports.contents import OF_PREPARATION, OF_REGISTRATION
 from vxmprep.workflows.evaluation import init_evaluation_wf
 from vxmprep.workflows.preparation import init_alignment_wf, init_brain_wf
 from vxmprep.workflows.registration import init_registration_wf
@@ -19,7 +19,7 @@ from vxmprep.workflows.registration import init_registration_wf
 OWN_FILES = ("t1w", "mask_file", "segmentation")
 """What is a scan's own."""
 
-STAGES = ("brain", "align", "labels", "register", "evaluate", "report")
+STAGES = ("brain", "align", "labels", "preview", "register", "evaluate", "report")
 ATLAS_FILES = ("brain", "mask", "labels", "network_brain", "network_mask")
 
 TAKES = {
@@ -36,6 +36,14 @@ TAKES = {
         "mask_file": "mask",
         "transform": "affine",
         "reference": "atlas_network_brain",
+    },
+    "preview": {
+        "t1w": "t1w",
+        "mask": "mask",
+        "affine": "affine",
+        "atlas": "atlas_brain",
+        "atlas_mask": "atlas_mask",
+        "atlas_labels": "atlas_labels",
     },
     "register": {
         "inputnode.conformed": "conformed",
@@ -74,6 +82,7 @@ GIVES = {
     "brain": {f"outputnode.{name}": name for name in ("t1w", "mask", "strip_method", "flags")},
     "align": {f"outputnode.{name}": name for name in ("affine", "affine_summary", "conformed")},
     "labels": {"full": "conformed_labels", "flags": "flags"},
+    "preview": {name: name for name in ("flags", *OF_PREPARATION)},
     "register": {
         f"outputnode.{name}": name for name in ("forward", "inverse", "register_summary")
     },
@@ -84,7 +93,7 @@ GIVES = {
             "atlas_labels_in_scan", "jacobian", "dice", "metrics",
         )
     },
-    "report": {name: name for name in ("flags", *FIGURES)},
+    "report": {name: name for name in ("flags", *OF_REGISTRATION)},
 }  # fmt: skip
 """Which outputs of each stage are written, by the names of `vxmprep.interfaces.SaveScan`."""
 
@@ -134,8 +143,8 @@ def init_scan_wf(
         Label of the atlas's space.
     stages : sequence of str
         Which of ``brain`` (mask, bias field), ``align`` (affine, network grid), ``labels``
-        (segmentation on the network grid), ``register``, ``evaluate`` and ``report`` (pictures)
-        are run.
+        (segmentation on the network grid), ``preview`` (pictures of mask and affine),
+        ``register``, ``evaluate`` and ``report`` (the other pictures) are run.
     ready : dict, optional
         What stages that are not run left: paths by their names in `vxmprep.interfaces.SaveScan`,
         and ``strip_method`` and ``flags`` of the stage ``brain``.
@@ -192,7 +201,7 @@ def init_scan_wf(
         Pictures.
     figure_grid, figure_dice, viewer
         Pictures, and what the page's viewer shows.
-    brain, align, labels, register, evaluate, report
+    brain, align, labels, preview, register, evaluate, report
         With `output_dir`, for each stage run: the files written, by what they hold.
 
     Raises
@@ -249,7 +258,8 @@ def init_scan_wf(
         "evaluate": lambda: init_evaluation_wf(
             reference=reference, with_atlas_labels=with_atlas_labels, mem_gb=mem_gb
         ),
-        "report": lambda: pe.Node(DrawFigures(), name="draw", mem_gb=1.2 + 4 * mem_gb),
+        "preview": lambda: _pictures("preview", OF_PREPARATION, mem_gb),
+        "report": lambda: _pictures("draw", OF_REGISTRATION, mem_gb),
     }
     originals = {"brain": [t1w, mask_file], "labels": [segmentation], "evaluate": [segmentation]}
     feeds = {
@@ -292,6 +302,10 @@ def init_scan_wf(
         feeds.update({name: (save, name) for name in kept})
     _feed(workflow, outputnode, {name: feeds.get(name) for name in results})
     return workflow
+
+
+def _pictures(name: str, wanted: Sequence[str], mem_gb: float) -> pe.Node:
+    return pe.Node(DrawFigures(wanted=list(wanted)), name=name, mem_gb=1.2 + 4 * mem_gb)
 
 
 def _feed(workflow: pe.Workflow, target: pe.Node | pe.Workflow, fed: dict) -> None:

@@ -155,6 +155,30 @@ def test_the_table_of_structures_names_both_references(out):
     assert json.loads((out / "group_overlap.json").read_text())["dice"]["Description"]
 
 
+def test_a_scan_that_is_not_done_yet_is_unfinished_and_has_not_failed(out, capsys):
+    turned = "affine: the head is turned by 178 degrees"
+    for name, count in (("sub-11", 2), ("sub-12", 3), ("sub-13", 4), ("sub-14", 3)):
+        for stage, after in list(ORDER.items())[:count]:
+            done = Stage(stage, "" if stage == "brain" else SPACE, {}, after=after)
+            flags = [turned] if (name, stage) == ("sub-14", "align") else []
+            Record.of(out, name).finish(done, files={}, checksums={}, flags=flags)
+    assert group(out) == 0
+    rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
+    more = "; run the level participant to go on"
+    found = {name: (rows[name]["quality"], rows[name]["why"]) for name in rows if name > "sub-10"}
+    known = f"{turned}; prepared, not yet registered{more}"
+    assert found.pop("sub-14") == ("fail", known), "told before it is registered"
+    assert found == {
+        "sub-11": ("unfinished", f"not yet prepared{more}"),
+        "sub-12": ("unfinished", f"prepared, not yet registered{more}"),
+        "sub-13": ("unfinished", f"registered, not yet evaluated{more}"),
+    }
+    assert [*rows][:5] == ["sub-10", "sub-14", "sub-11", "sub-12", "sub-13"]
+    said = capsys.readouterr().out
+    assert "10 pass, 0 warn, 3 unfinished, 2 fail" in said
+    assert "without 1 that failed" not in said
+
+
 def test_the_mean_of_a_scan_is_over_its_structures(out):
     group(out)
     structures = [r for r in read(out / "group_overlap.tsv") if r["scan"] == "sub-02"]
@@ -415,6 +439,7 @@ def test_two_outputs_are_compared_paired_over_participants(out, tmp_path, capsys
     said = capsys.readouterr().out
     assert "mean Dice with leave-one-out consensus" in said
     assert "Beware" not in said
+    assert "too few" not in said, "9 people are enough for 3 structures"
     assert "Compared with" in (out / "group.html").read_text(encoding="utf-8")
 
 
@@ -430,6 +455,28 @@ def test_consensuses_of_other_people_are_not_compared_without_a_word(out, tmp_pa
         "consensus of 8 others in this output and leave-one-out consensus of 4 others in the other"
     )
     assert said in capsys.readouterr().out
+
+
+def test_an_output_is_not_compared_with_itself(out, capsys):
+    assert group(out) == 0
+    capsys.readouterr()
+    assert group(out, "--compare", str(out / "logs" / "..")) == 2
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("is OUTPUT_DIR itself; give the folder of another run")
+    assert len(said.splitlines()) == 1
+
+
+def test_too_few_participants_for_the_test_are_told(out, tmp_path, capsys):
+    other = tmp_path / "other"
+    for i in range(1, 6):
+        add_scan(other, f"sub-{i:02}", 100 + i)
+    assert group(other) == group(out, "--compare", str(other)) == 0
+    said = capsys.readouterr().out
+    assert "5 participants are too few for p < 0.05" in said
+    assert "6 are needed for that of the mean" in said
+    page = (out / "group.html").read_text(encoding="utf-8")
+    assert "6 are needed for that of the mean" in page
+    assert min(float(row["p"]) for row in read(out / "group_comparison.tsv")) >= 0.05
 
 
 def test_a_comparison_that_is_not_of_these_tables_does_not_stay(out, tmp_path):

@@ -158,15 +158,15 @@ def test_a_file_that_is_no_image_is_noticed_and_not_worked_on(settings_of, bids_
     assert [task.scan.stem for task in plan.pending] == ["sub-02"]
 
 
+WHOLE = ["brain", "align", "labels", "preview", "register", "evaluate", "report"]
+
+
 @pytest.mark.parametrize(
     ("levels", "stages"),
     [
-        (("prepare",), ["brain", "align", "labels"]),
-        (("participant",), ["brain", "align", "labels", "register", "evaluate", "report"]),
-        (
-            ("prepare", "participant"),
-            ["brain", "align", "labels", "register", "evaluate", "report"],
-        ),
+        (("prepare",), ["brain", "align", "labels", "preview"]),
+        (("participant",), WHOLE),
+        (("prepare", "participant"), WHOLE),
     ],
 )
 def test_a_level_is_made_of_stages(levels, stages, settings_of):

@@ -17,13 +17,14 @@ from vxmprep.morph.network import VxmNet
 BRAIN = {"strip", "bias", "save_brain"}
 ALIGN = {"align", "conform", "save_align"}
 LABELS = {"conform_labels", "save_labels"}
+PREVIEW = {"preview", "save_preview"}
 REGISTER = {"register", "save_register"}
 REPORT = {"draw", "save_report"}
 EVALUATE = REPORT | {
     "warp_t1w", "warp_mask", "carry_labels", "jacobian", "warp_atlas_labels", "evaluate",
     "save_evaluate",
 }  # fmt: skip
-ALL = BRAIN | ALIGN | LABELS | REGISTER | EVALUATE
+ALL = BRAIN | ALIGN | LABELS | PREVIEW | REGISTER | EVALUATE
 
 
 @pytest.fixture
@@ -50,12 +51,15 @@ def steps(study, monkeypatch):
 def test_a_run_goes_on_from_what_is_done_and_does_what_is_affected_by_a_change(study, steps):
     """One story, because each part of it is a run: first run, second, prepare, changes."""
     assert steps(level="prepare") == {
-        scan: BRAIN | ALIGN | LABELS for scan in ("sub-01", "sub-02")
+        scan: BRAIN | ALIGN | LABELS | PREVIEW for scan in ("sub-01", "sub-02")
     }
     prepared = study.results()
     assert {row["status"] for row in study.status().values()} == {"prepared"}
     assert any("res-network_desc-conformed_T1w.nii.gz" in name for name in prepared)
     assert any("sub-01_space-tiny_res-network_desc-conformed_dseg" in name for name in prepared)
+    assert {name.partition("desc-")[2] for name in prepared if name.endswith(".webp")} == {
+        "mask_T1w.webp", "atlas_T1w.webp", "affine_T1w.webp", "contours_T1w.webp",
+    }  # fmt: skip
 
     assert steps() == {scan: REGISTER | EVALUATE for scan in ("sub-01", "sub-02")}
     done = study.results()
@@ -104,7 +108,9 @@ def test_a_run_goes_on_from_what_is_done_and_does_what_is_affected_by_a_change(s
     again = [*study.options, "--refine-iterations", "6"]
     atlas = again[again.index("--atlas-labels") + 1]
     study.tiny.segmentation(type(study.root)(atlas), 0)
-    assert steps("--refine-iterations", "6") == {"sub-01": EVALUATE, "sub-02": EVALUATE}
+    assert steps("--refine-iterations", "6") == {
+        scan: PREVIEW | EVALUATE for scan in ("sub-01", "sub-02")
+    }
 
     assert steps("--refine-iterations", "6", "--participant-label", "02", "--force") == {
         "sub-02": ALL

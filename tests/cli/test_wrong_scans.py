@@ -57,14 +57,14 @@ def rows(study, shared_data) -> dict[str, dict[str, str]]:
     if macaque.is_file():  # as large as the others, so that its size does not tell it
         study.t1w("macaque").parent.mkdir(parents=True)
         nb.save(nb.Nifti1Image(shrunk(macaque, 1.5), np.eye(4)), study.t1w("macaque"))
-    assert study.run("--model", "none", "--refine-iterations", "60", "--no-n4") == 0
+    assert study.run("--model", "none", "--refine-iterations", "20", "--no-n4") == 0
     assert study.run(level="group") == 0
     with (study.out / "group_registration.tsv").open(encoding="utf-8") as lines:
         table = csv.DictReader(lines, delimiter="\t")
         return {row["scan"].removeprefix("sub-"): row for row in table}
 
 
-def test_wrong_scans_are_told_from_sound_ones_with_the_right_reason(rows):
+def test_wrong_scans_are_told_from_sound_ones_with_the_right_reason(rows, subtests):
     verdicts = {name: row["quality"] for name, row in rows.items()}
     assert all(verdicts[name] == "pass" for name in SOUND)
     assert set(verdicts.values()) == {"pass", "fail"}
@@ -78,5 +78,7 @@ def test_wrong_scans_are_told_from_sound_ones_with_the_right_reason(rows):
     assert why["half"].startswith("mask: not the shape of a whole brain")
     assert "part of it is missing" in why["half"]
     assert rows["half"]["tried_again"].startswith("the affine is the best of 24 starts")
-    if "macaque" in rows:
+    with subtests.test("a brain of another species"):
+        if "macaque" not in rows:
+            pytest.skip(f"no {MACAQUE} of Debian's mricron-data, nor VXMPREP_TEST_MACAQUE")
         assert why["macaque"].startswith("affine: scales")

@@ -1,6 +1,8 @@
 """The page of a participant in a real browser, opened from its file."""
 
+from vxmprep.bids.records import Record, Stage
 from vxmprep.evaluation.quality import FAIL, WARN, Quality
+from vxmprep.reports.contents import OF_PREPARATION
 from vxmprep.reports.page import write_page, write_verdicts
 
 SPACE = "tiny"
@@ -48,6 +50,30 @@ def test_a_page_flickers_shows_contours_and_the_viewer_goes_from_before_to_after
 
     assert tab.wrong == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in tab.asked)
+
+
+def test_the_page_of_a_scan_that_is_only_prepared_shows_its_mask_and_affine(tab, output, drawn):
+    record, shown = Record.of(output, "sub-02"), {}
+    for name in OF_PREPARATION:
+        shown[name] = output / "sub-02" / "figures" / f"sub-02_{name}.webp"
+        shown[name].parent.mkdir(parents=True, exist_ok=True)
+        shown[name].write_bytes(drawn[0][name].read_bytes())
+    settings = Record.of(output, "sub-01_ses-a").stages[f"align {SPACE}"]["settings"]
+    for name, after in (("brain", ""), ("align", "brain"), ("labels", "align")):
+        stage = Stage(name, "" if name == "brain" else SPACE, settings, after=after)
+        record.finish(stage, files={}, checksums={})
+    record.finish(Stage("preview", SPACE, {}, after="align"), files=shown, checksums={})
+    tab.goto(write_page(output, "02").as_uri())
+    tab.click("[data-play]")
+    frame = "document.querySelector('.frames .on').dataset.frame"
+    first = tab.evaluate(frame)
+    tab.click(".frames")
+    assert {first, tab.evaluate(frame)} == {"atlas", "affine"}
+    assert tab.locator("[data-pair]").all_inner_texts() == ["atlas ↔ affine alone"]
+    assert tab.is_visible("[data-contours]")
+    assert "it is not registered yet" in tab.inner_text(".flicker figcaption")
+    assert tab.locator("img[alt='outline of the brain mask on the scan']").count() == 1
+    assert tab.wrong == []
 
 
 def test_a_page_tells_what_the_cohort_says_of_its_result_but_not_of_an_earlier_one(tab, output):

@@ -6,7 +6,8 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from vxmprep.reports.contents import FIGURES
+from vxmprep.interfaces import DrawFigures
+from vxmprep.reports.contents import FIGURES, OF_PREPARATION, OF_REGISTRATION
 from vxmprep.reports.figures import (
     Window,
     displacements,
@@ -19,7 +20,7 @@ from vxmprep.reports.overlap import draw_dice, joined
 from vxmprep.reports.planes import Mosaic
 from vxmprep.reports.scan import draw_scan
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.itk import write_composite
+from vxmprep.spatial.itk import write_affine, write_composite
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,24 @@ def test_a_scan_that_lies_on_the_atlas_by_its_affine_looks_like_it(tmp_path, wri
     assert np.abs(atlas - full).mean() < 2
     assert np.abs(atlas - affine).mean() < 2
     assert atlas.std() > 20
+
+
+def test_an_affine_alone_has_the_pictures_that_need_no_more(tmp_path, written, drawn):
+    paths = {name: path for name, path in written.items() if name != "forward"}
+    paths["affine"] = tmp_path / "affine.txt"
+    write_affine(paths["affine"], nb.affines.from_matvec(np.eye(3), (6, 0, 0)))
+    made, problems = draw_scan(paths, tmp_path)
+    assert (set(made), problems) == (set(OF_PREPARATION), [])
+    whole = drawn[0]["figure_affine"].read_bytes()
+    assert made["figure_affine"].read_bytes() == whole, "as the whole transform's affine"
+    rest, _ = draw_scan({**paths, "forward": written["forward"]}, tmp_path, OF_REGISTRATION)
+    assert set(rest) == {"figure_full", "figure_grid", "viewer"}
+    node = DrawFigures(**{name: str(paths[name]) for name in written if name != "forward"})
+    with pytest.raises(ValueError, match="give affine, forward or both"):
+        node.run()
+    node.inputs.wanted = ["figure_masks"]
+    with pytest.raises(ValueError, match="figure_masks is no picture"):
+        node.run()
 
 
 def test_a_noisy_scan_has_a_picture_below_the_limit_too(tmp_path, small_brain):

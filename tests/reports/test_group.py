@@ -37,6 +37,7 @@ def page(scans: int = 6, **more) -> str:
     rows += [
         scan_row("sub-90", quality="fail", why="affine: turned by 178 degrees <b>&"),
         scan_row("sub-05b", quality="fail", why="affine: odd"),
+        scan_row("sub-92", quality="unfinished", why="prepared, not yet registered"),
         scan_row("sub-91", quality="warn", why="folded voxels (%) is 0.3", dice="0.7",
                  dice_affine="0.65"),
     ]  # fmt: skip
@@ -130,8 +131,12 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     tab.goto((tmp_path / "group.html").as_uri())
 
     # The failures first, as the table has them: the worst of them first.
-    assert rows_of(tab)[:4] == ["sub-90", "sub-05b", "sub-91", "sub-01"]
+    assert rows_of(tab)[:5] == ["sub-90", "sub-05b", "sub-92", "sub-91", "sub-01"]
     assert "sub-05b" in tab.locator("#look li").nth(1).inner_text()
+    # What is not done yet has nothing to look at.
+    assert tab.locator("#look li").last.inner_text().startswith("unfinished sub-92: prepared")
+    chips = tab.locator("#chips button").all_inner_texts()
+    assert chips == ["2 fail", "1 unfinished", "1 warn", "6 pass"]
     first = tab.locator("#look li").first.inner_text()
     assert first == "fail sub-90: affine: turned by 178 degrees <b>&"
     assert tab.locator("#boxes .box").count() == 4
@@ -142,10 +147,10 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
 
     tab.click("th[data-key=dice]")
     assert rows_of(tab)[0] == "sub-91"
-    assert rows_of(tab)[-1] == "sub-90"  # it has none
+    assert set(rows_of(tab)[-3:]) == {"sub-90", "sub-05b", "sub-92"}  # they have none
     tab.click("th[data-key=dice]")
     assert rows_of(tab)[0] == "sub-01"
-    assert rows_of(tab)[-1] == "sub-90"
+    assert set(rows_of(tab)[-3:]) == {"sub-90", "sub-05b", "sub-92"}
     assert tab.get_attribute("th[data-key=dice]", "aria-sort") == "descending"
 
     tab.press("th[data-key=ncc]", "Enter")
@@ -157,8 +162,8 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
     assert tab.inner_text("#boxes") == "No scan shown has a segmentation in atlas space."
     tab.fill("#search", "")
     tab.click("[data-verdict=pass]")
-    assert set(rows_of(tab)) == {"sub-90", "sub-05b", "sub-91"}
-    assert "3 of 9 scans shown" in tab.inner_text("#shown")
+    assert set(rows_of(tab)) == {"sub-90", "sub-05b", "sub-91", "sub-92"}
+    assert "4 of 10 scans shown" in tab.inner_text("#shown")
     tab.click("[data-verdict=pass]")
 
     tab.dispatch_event("#beforeafter circle[data-scan=sub-03]", "click")
@@ -168,6 +173,12 @@ def test_a_person_sorts_filters_and_finds_scans(tab, tmp_path):
 
     tab.goto(f"{tab.url}#sub-02")  # a participant's page leads to its row
     assert tab.get_attribute("tr.marked", "data-scan") == "sub-02"
+
+    gap = tab.evaluate(
+        "document.querySelector('#dice-note').getClientRects()[0].left"
+        " - document.querySelector('.key').getBoundingClientRect().right"
+    )
+    assert gap > 10, "the legend and its note are apart"
 
     box = "(box => [box.scrollWidth, box.clientWidth])(document.querySelector('.scroll'))"
     full, seen = tab.evaluate(box)

@@ -78,6 +78,29 @@ class Compared:
         return {"other": self.other, "words": self.words, "rows": rows}
 
 
+def participants_needed(tests: int) -> int:
+    """Give the fewest participants with whom a p-value can be below `SURE`.
+
+    Parameters
+    ----------
+    tests : int
+        How many there are to correct for, by Holm's method.
+
+    Notes
+    -----
+    Wilcoxon's smallest p-value is that of differences which all have the same sign: 2 in 2^n.
+
+    Examples
+    --------
+    >>> participants_needed(1), participants_needed(30)
+    (6, 11)
+    """
+    needed = 1
+    while tests * 2 ** (1 - needed) >= SURE:
+        needed += 1
+    return needed
+
+
 def check_output(folder: Path, *, joined: bool) -> None:
     """Refuse an output whose cohort has not been judged alike, before anything is done.
 
@@ -204,7 +227,20 @@ def _words(found: Mapping[int, Difference], corrected: Mapping[int, float], name
         f"{overall.difference:+.4f}, 95 % interval {overall.low:+.4f} to {overall.high:+.4f}, "
         f"{overall.participants} participants); of {len(found) - 1} structures {better} better "
         f"and {len(sure) - better} worse (Wilcoxon, Holm, p < {SURE})"
+        f"{_too_few(overall.participants, len(found) - 1)}"
     )
+
+
+def _too_few(participants: int, structures: int) -> str:
+    """Say what the test cannot find, however large a difference is."""
+    for what, tests in (("that of the mean", 1), ("that of a structure", structures)):
+        needed = participants_needed(tests)
+        if participants < needed:
+            return (
+                f". {participants} participants are too few for p < {SURE}, however large a "
+                f"difference is: {needed} are needed for {what}"
+            )
+    return ""
 
 
 def _warning(one: list[dict], other: list[dict], reference: str) -> str:

@@ -13,6 +13,9 @@ from vxmprep.bids.derivatives import sidecar_of
 from vxmprep.bids.records import Record
 from vxmprep.bids.status import status_row
 
+PICTURES = ("preview", "report")
+"""The stages that make nothing but pictures."""
+
 NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -98,7 +101,7 @@ def _result(record: Record, status: dict[str, str], space: str, person: str) -> 
     for key, stage in record.stages.items():
         name, _, where = key.partition(" ")
         if where in ("", space) or not space:
-            (pictures if name == "report" else made).update(stage["files"])
+            (pictures if name in PICTURES else made).update(stage["files"])
             doubts += stage["flags"] if name in ("brain", "align") else []
     paths = {name: record.output_dir / path for name, path in (made | pictures).items()}
     files = {name: path for name, path in paths.items() if path.is_file()}

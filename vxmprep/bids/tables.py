@@ -65,7 +65,7 @@ MEASURES = {
 REGISTRATION_COLUMNS = {
     "scan": "the scan",
     "space": "the atlas",
-    "quality": "pass, warn or fail",
+    "quality": "pass, warn or fail; unfinished where there is no result to judge yet",
     "why": "the reasons, the worst first",
     "tried_again": "what was tried once more because it was poor at first, and whether it helped",
     "status": "done, registered, prepared, failed or unfinished",

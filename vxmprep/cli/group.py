@@ -33,7 +33,15 @@ from vxmprep.bids.tables import (
 )
 from vxmprep.config import LABEL_SETS, Settings, UsageError
 from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
-from vxmprep.evaluation.quality import FAIL, VERDICTS, WARN, Quality, judge, judge_cohort
+from vxmprep.evaluation.quality import (
+    FAIL,
+    UNFINISHED,
+    VERDICTS,
+    WARN,
+    Quality,
+    judge,
+    judge_cohort,
+)
 
 PAGE = "group.html"
 
@@ -46,6 +54,13 @@ PEOPLE_COLUMNS = {
 
 THUMBNAILS = ("figure_full", "figure_mask")
 """Pictures of a scan by what they hold; the first that there is stands in the cohort's page."""
+
+LACKING = {
+    "unfinished": "not yet prepared",
+    "prepared": "prepared, not yet registered",
+    "registered": "registered, not yet evaluated",
+}
+"""What is still to come of a scan, by its status."""
 
 LARGEST_WORKER_GB = 1.5
 """Memory of a process that counts or compares label maps of 1 mm."""
@@ -137,7 +152,11 @@ def group(settings: Settings, work: Path) -> None:
     )
     verdicts = [row["quality"] for row in cohort.registration]
     print(summary(cohort))
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in reversed(VERDICTS))
+    counts = ", ".join(
+        f"{verdicts.count(verdict)} {verdict}"
+        for verdict in reversed(VERDICTS)
+        if verdict != UNFINISHED or verdict in verdicts
+    )
     print(f"{len(verdicts)} scans: {counts}; see {output_dir / PAGE}", flush=True)
 
 
@@ -324,7 +343,8 @@ def _reasons(result: Result, found: CohortOverlap) -> list[tuple[str, str]]:
     if status["status"] == "failed":
         reasons.append((FAIL, f"failed at the step {status['step']}: {status['why']}"))
     elif status["status"] != "done":
-        reasons.append((FAIL, f"{status['status']} only; run the level participant again"))
+        lacking = LACKING[status["status"]]
+        reasons.append((UNFINISHED, f"{lacking}; run the level participant to go on"))
         reasons += [(FAIL, doubt) for doubt in result.doubts]
     if result.missing:
         more = f" and {len(result.missing) - 1} more" if len(result.missing) > 1 else ""

@@ -266,8 +266,11 @@ def _absent_file(settings: Settings) -> str | None:
             return f"--derivatives {path}: no such folder"
     if settings.model is not None and not settings.model.is_file():
         return f"--model {settings.model}: no such file, nor a network in OUTPUT_DIR/models"
-    if settings.compare is not None and not settings.compare.is_dir():
-        return f"--compare {settings.compare}: no such folder"
+    other = settings.compare
+    if other is not None and not other.is_dir():
+        return f"--compare {other}: no such folder"
+    if other is not None and other.resolve() == settings.output_dir.resolve():
+        return f"--compare {other}: is OUTPUT_DIR itself; give the folder of another run"
     if settings.labels not in LABEL_SETS and not Path(settings.labels).is_file():
         return f"--labels {settings.labels}: neither {', '.join(LABEL_SETS)} nor a file"
     for name in ("exclude", "split"):

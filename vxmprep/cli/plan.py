@@ -16,6 +16,7 @@ from vxmprep.bids.derivatives import source_uri
 from vxmprep.bids.filters import read_filter_file
 from vxmprep.bids.index import DatasetError
 from vxmprep.bids.records import FIRST, Record, Stage, seen_of
+from vxmprep.bids.results import PICTURES
 from vxmprep.bids.segmentations import find_brain_mask, find_freesurfer_dir, find_segmentation
 from vxmprep.config import BUNDLED, Settings, UsageError
 from vxmprep.spatial.files import checksum
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from vxmprep.morph.compute import Compute
     from vxmprep.reports.boilerplate import ModelUsed
 
-PREPARED = ("brain", "align", "labels")
+PREPARED = ("brain", "align", "labels", "preview")
 """The stages of the level ``prepare``; ``participant`` has ``register``, ``evaluate`` and
 ``report`` too."""
 
@@ -238,7 +239,7 @@ def _task(
         stages = _stages(scan, settings, atlas, provenance, mask, segmentation)
     if settings.reports_only:
         there = _registered(record, stages)
-        return Task(scan, stages, ("report",) if there else (), record, segmentation, mask)
+        return Task(scan, stages, PICTURES if there else (), record, segmentation, mask)
     missing = tuple(s.name for s in stages) if settings.force else tuple(record.missing(stages))
     task = Task(scan, stages, missing, record, segmentation, mask, unfetched)
     if not missing:
@@ -269,6 +270,7 @@ def _stages(
     after = {
         "align": "brain",
         "labels": "align",
+        "preview": "align",
         "register": "align",
         "evaluate": "register",
         "report": "evaluate",
@@ -289,7 +291,7 @@ def _stages(
 
 def _registered(record: Record, stages: Sequence[Stage]) -> bool:
     """Tell whether a registration lies there whole, with whatever settings it was made."""
-    before = [stage for stage in stages if stage.name != "report"]
+    before = [stage for stage in stages if stage.name not in PICTURES]
     return all(stage.key in record.stages for stage in before) and all(
         path.is_file() for stage in before for path in record.files(stage).values()
     )
@@ -323,6 +325,7 @@ def _provenance(settings: Settings, atlas: Atlas, skull_strip: str) -> dict[str,
         "brain": {"Settings": brain},
         "align": {"Settings": align, "Atlas": image},
         "labels": {"Settings": align, "Atlas": image},
+        "preview": {"Atlas": files},
         "register": {"Settings": register, "Atlas": image, "Model": network},
         "evaluate": {"Settings": register, "Atlas": files, "Model": network},
         "report": {},

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PASS, WARN, FAIL = "pass", "warn", "fail"
-VERDICTS = (FAIL, WARN, PASS)
-"""The worst first."""
+PASS, WARN, UNFINISHED, FAIL = "pass", "warn", "unfinished", "fail"
+VERDICTS = (FAIL, UNFINISHED, WARN, PASS)
+"""The worst first; a scan that is unfinished has no result to judge yet."""
 
 FATAL = ("affine:", "mask:")
 """How flags begin after which nothing else can be trusted."""
@@ -91,7 +91,7 @@ class Quality:
 
     Attributes
     ----------
-    verdict : {"pass", "warn", "fail"}
+    verdict : {"pass", "warn", "unfinished", "fail"}
         The worst that any reason says.
     reasons : tuple of (str, str)
         Verdict and words of each reason, the worst first.

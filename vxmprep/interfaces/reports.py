@@ -17,13 +17,17 @@ from vxmprep.reports.contents import FIGURES
 class _DrawFiguresInputSpec(BaseInterfaceInputSpec):
     t1w = File(exists=True, mandatory=True, desc="bias-corrected scan on its own grid")
     mask = File(exists=True, mandatory=True, desc="brain mask on the scan's grid")
-    forward = File(exists=True, mandatory=True, desc="ITK composite, atlas to scan, as written")
+    affine = File(exists=True, desc="ITK affine, atlas to scan; that of forward by default")
+    forward = File(exists=True, desc="ITK composite, atlas to scan, as written")
     atlas = File(exists=True, mandatory=True, desc="skull-stripped atlas")
     atlas_mask = File(exists=True, mandatory=True, desc="brain mask on the atlas's grid")
     atlas_labels = File(exists=True, desc="labels on the atlas's grid")
     labels_in_atlas = File(exists=True, desc="the scan's segmentation there")
     jacobian = File(exists=True, desc="determinant of the deformable part on the atlas's grid")
     dice = File(exists=True, desc="table of Dice per structure")
+    wanted = traits.List(
+        traits.Str, desc="outputs that are drawn; by default all that there are files for"
+    )
 
 
 class _DrawFiguresOutputSpec(TraitedSpec):
@@ -32,7 +36,9 @@ class _DrawFiguresOutputSpec(TraitedSpec):
 
 
 class DrawFigures(SimpleInterface):
-    """Draw a written registration; a picture that cannot be drawn is left out, and told.
+    """Draw a written registration, or an affine alone.
+
+    A picture that cannot be drawn is left out, and told.
 
     Examples
     --------
@@ -51,7 +57,12 @@ class DrawFigures(SimpleInterface):
         from vxmprep.reports.scan import draw_scan
 
         given = {name: value for name, value in self.inputs.get().items() if isdefined(value)}
+        wanted = given.pop("wanted", None) or list(FIGURES)
+        if unknown := sorted(set(wanted) - FIGURES.keys()):
+            raise ValueError(f"DrawFigures: wanted: {unknown[0]} is no picture; see its outputs")
+        if not {"affine", "forward"} & given.keys():
+            raise ValueError("DrawFigures: no transform; give affine, forward or both")
         paths = {name: Path(path) for name, path in given.items()}
-        made, problems = draw_scan(paths, Path(runtime.cwd))
+        made, problems = draw_scan(paths, Path(runtime.cwd), wanted)
         self._results.update({name: str(path) for name, path in made.items()}, flags=problems)
         return runtime

@@ -13,12 +13,18 @@ FIGURES = {
 }
 """What is drawn, by the names of files that are written."""
 
+OF_PREPARATION = ("figure_mask", "figure_atlas", "figure_affine", "figure_contours")
+"""Those of mask and affine, which are drawn before anything is registered."""
+
+OF_REGISTRATION = tuple(name for name in FIGURES if name not in OF_PREPARATION)
+
 STEPS = {
     "strip": "skull-strip",
     "bias": "bias field",
     "align": "affine",
     "conform": "network's grid",
     "conform_labels": "segmentation there",
+    "preview": "pictures of mask and affine",
     "register": "deformable registration",
     "warp_t1w": "scan to the atlas",
     "warp_mask": "mask to the atlas",

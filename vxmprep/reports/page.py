@@ -182,7 +182,8 @@ def _scan(output_dir: Path, record: Record) -> dict:
 def _result(output_dir: Path, record: Record, space: str) -> dict:
     """Give what the page shows of a scan's registration to one atlas."""
     stages = {
-        name: record.stages.get(f"{name} {space}", {}) for name in ("align", "evaluate", "report")
+        name: record.stages.get(f"{name} {space}", {})
+        for name in ("align", "preview", "evaluate", "report")
     }
     made = {
         name: path
@@ -201,13 +202,17 @@ def _result(output_dir: Path, record: Record, space: str) -> dict:
         else "",
         "figures": {name: path for name, path in made.items() if name.startswith("figure_")},
         "viewer": made.get("viewer"),
-        "problems": stages["report"].get("flags", []),
+        "problems": [
+            flag for name in ("preview", "report") for flag in stages[name].get("flags", [])
+        ],
         "quality": _quality(metrics.get("Quality") or {}),
         "tries": tries(metrics),
         "cards": _cards(metrics),
         "folded": metrics.get("Folding", {}).get("FoldedVoxels"),
         "reference": rows[0]["reference"] if rows else "",
-        "approximate": "LabelsNote" in stages["evaluate"].get("settings", {}).get("Atlas", {}),
+        "approximate": any(
+            "LabelsNote" in stage.get("settings", {}).get("Atlas", {}) for stage in stages.values()
+        ),
         "columns": shown,
         "rows": rows,
         "metrics": json.dumps(metrics, indent=2) if metrics else "",

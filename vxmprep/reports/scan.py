@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +21,21 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 
-def draw_scan(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path], list[str]]:
+def draw_scan(
+    paths: Mapping[str, Path], folder: Path, wanted: Collection[str] = tuple(FIGURES)
+) -> tuple[dict[str, Path], list[str]]:
     """Draw what there are files for.
 
     Parameters
     ----------
     paths : mapping
-        Files as written: ``t1w``, ``mask``, ``forward``, ``atlas``, ``atlas_mask``, and, where
-        there are, ``atlas_labels``, ``labels_in_atlas``, ``jacobian`` and ``dice``.
+        Files as written: ``t1w``, ``mask``, ``atlas``, ``atlas_mask``, of ``affine`` and
+        ``forward`` at least one, and, where there are, ``atlas_labels``, ``labels_in_atlas``,
+        ``jacobian`` and ``dice``.
     folder : path
         Where pictures are written.
+    wanted : collection of str
+        Which of `FIGURES`.
 
     Returns
     -------
@@ -38,7 +43,8 @@ def draw_scan(paths: Mapping[str, Path], folder: Path) -> tuple[dict[str, Path],
         Pictures by the names of `FIGURES`, and a line for each that could not be drawn.
     """
     made, problems = {}, []
-    for name, make in _Scan(paths).makers().items():
+    makers = _Scan(paths).makers()
+    for name, make in ((name, make) for name, make in makers.items() if name in wanted):
         path = Path(folder) / (f"{name}.js" if name == "viewer" else f"{name}.webp")
         try:
             make(path)
@@ -64,17 +70,18 @@ class _Scan:
             "figure_affine": lambda path: figures.draw_brain(
                 path, self.mosaic, self.t1w, self.window, self.affine, self.mask
             ),
-            "figure_full": lambda path: figures.draw_brain(
-                path, self.mosaic, self.t1w, self.window, self.forward, self.mask
-            ),
             "figure_contours": lambda path: figures.draw_contours(
                 path, self.mosaic, self.atlas_mask, self.atlas_labels
             ),
-            "figure_grid": lambda path: figures.draw_grid(
-                path, self.atlas_mask, self.t1w, self.window, self.affine, self.field
-            ),
         }
-        makers["viewer"] = self.write_viewer
+        if "forward" in self.paths:
+            makers["figure_full"] = lambda path: figures.draw_brain(
+                path, self.mosaic, self.t1w, self.window, self.forward, self.mask
+            )
+            makers["figure_grid"] = lambda path: figures.draw_grid(
+                path, self.atlas_mask, self.t1w, self.window, self.affine, self.field
+            )
+            makers["viewer"] = self.write_viewer
         if "jacobian" in self.paths:
             makers["figure_jacobian"] = lambda path: figures.draw_jacobian(
                 path, self.mosaic, self.atlas, load(self.paths["jacobian"]), self.atlas_mask
@@ -127,6 +134,8 @@ class _Scan:
 
     @cached_property
     def affine(self) -> sitk.Transform:
+        if "affine" in self.paths:
+            return read_transform(self.paths["affine"])
         return affine_members(self.forward)
 
     @cached_property

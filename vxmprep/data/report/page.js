@@ -22,7 +22,7 @@ for (const figure of document.querySelectorAll(".flicker")) {
   for (const image of figure.querySelectorAll("[data-frame]")) frames.set(image.dataset.frame, image);
   const play = figure.querySelector("[data-play]"), says = figure.querySelector("output");
   const contours = figure.querySelector(".contours"), box = figure.querySelector("[data-contours]");
-  let pair = ["atlas", "full"], shown = 1, timer = null;
+  let pair = figure.querySelector("[data-pair].on").dataset.pair.split(" "), shown = 1, timer = null;
   const show = (which) => {
     shown = which;
     for (const [name, image] of frames) image.classList.toggle("on", name === pair[shown]);
