@@ -24,7 +24,8 @@ ARGUMENTS = {
 """What builders are called with to draw their graph, where there must be something."""
 
 KINDS = {"Str": "text", "String": "text", "Bool": "true or false", "Float": "number",
-         "Int": "whole number", "Directory": "folder", "File": "file", "Dict": "dictionary"}  # fmt: skip
+         "Int": "whole number", "Directory": "folder", "File": "file",
+         "Dict": "dictionary"}  # fmt: skip
 
 
 def kind(trait: traits.TraitType) -> str:
