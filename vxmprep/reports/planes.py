@@ -96,10 +96,15 @@ class Mosaic:
         ValueError
             If the mask is empty.
         """
-        inside = np.argwhere(np.asanyarray(mask.dataobj) > 0)
-        if not len(inside):
+        inside = np.asanyarray(mask.dataobj) > 0
+        columns = np.argwhere(inside.any(axis=2))
+        if not len(columns):
             raise ValueError("the brain mask is empty")
-        corners = nb.affines.apply_affine(mask.affine, inside)
+        # What lies farthest in any direction is an end of a column.
+        lines = inside[tuple(columns.T)]
+        ends = lines.argmax(axis=1), lines.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
+        voxels = np.concatenate([np.column_stack([columns, end]) for end in ends])
+        corners = nb.affines.apply_affine(mask.affine, voxels)
         low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
         planes = []
         for name, letter, axis in PLANES:
