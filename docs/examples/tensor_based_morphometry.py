@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
 
     table = pd.read_csv(given.table, sep="\t", index_col="participant_id")
+    table = table.dropna(axis="columns", how="all")  # of a column without a number nobody is left
     maps = find_maps(given.derivatives)
     design = table.loc[[label for label in table.index if label in maps]]
     design = design.select_dtypes("number").dropna()

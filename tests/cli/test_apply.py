@@ -310,7 +310,7 @@ BAD = {
     ),
     "the sidecar of the input": (
         ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "sub-01_T1w.nii.gz"],
-        "sub-01_T1w.json: would replace an input",
+        "sub-01_T1w.json: would replace the sidecar of an input",
     ),
     "blended labels": (
         ["-i", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "-n", "cubic", "-o", "o"],

@@ -272,6 +272,19 @@ def test_a_half_that_is_empty_is_noticed(name, number, shared_data, tmp_path):
     assert examine_voxels(tmp_path / "half.nii").cut == (side,)
 
 
+def test_the_first_of_thick_slices_is_not_a_plane_at_which_a_head_ends(shared_data, tmp_path):
+    """Where slices of 6.7 mm begin is chance: at one of five places the first is wide."""
+    whole = shared_data / "whole-head-cohort" / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    image = nb.as_closest_canonical(nb.load(whole))
+    data = np.pad(np.asarray(image.dataobj), ((0, 0), (0, 0), (0, 12)))
+    for first in range(5):
+        count = (data.shape[2] - first) // 5
+        slices = data[..., first : first + 5 * count].reshape(*data.shape[:2], count, 5)
+        thick = image.affine @ np.diag([1, 1, 5, 1])
+        nb.save(nb.Nifti1Image(slices.mean(axis=-1), thick), tmp_path / "thick.nii")
+        assert examine_voxels(tmp_path / "thick.nii").cut == ()
+
+
 @pytest.mark.parametrize("cohort", ["labelled-cohort/sub-1000", "whole-head-cohort/sub-02"])
 def test_an_impossible_size_is_told(cohort, shared_data, tmp_path):
     (whole,) = (shared_data / cohort / "anat").glob("*_T1w.nii.gz")

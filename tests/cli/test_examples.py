@@ -45,7 +45,7 @@ def test_morphometry_finds_the_place_that_grows_with_the_regressor(tmp_path, cap
     shape, affine = (24, 26, 24), np.diag([4.0, 4.0, 4.0, 1.0])
     inside = np.zeros(shape, bool)
     inside[3:-3, 3:-3, 3:-3] = True
-    rows = ["participant_id\tage\tsite"]
+    rows = ["participant_id\tage\tsite\tscore"]  # that nobody has
     for number in range(14):
         label, age = f"sub-{number:02d}", 20 + 3 * number
         growth = generator.normal(0, 0.05, shape)
@@ -61,9 +61,9 @@ def test_morphometry_finds_the_place_that_grows_with_the_regressor(tmp_path, cap
             nb.Nifti1Image(inside.astype(np.float32), affine),
             folder / f"{label}_space-MNI_desc-preproc_T1w.nii.gz",
         )
-        rows.append(f"{label}\t{age}\t{number % 2}")
-    rows[-1] = f"{label}\tn/a\t1"  # of unknown age
-    rows.append("sub-99\t50\t1")  # not registered
+        rows.append(f"{label}\t{age}\t{number % 2}\tn/a")
+    rows[-1] = f"{label}\tn/a\t1\tn/a"  # of unknown age
+    rows.append("sub-99\t50\t1\tn/a")  # not registered
     (tmp_path / "table.tsv").write_text("\n".join(rows) + "\n")
     out = tmp_path / "out"
     words = [str(tmp_path / "derivatives"), str(tmp_path / "table.tsv")]

@@ -15,6 +15,7 @@ from vxmprep.bids.index import DatasetError
 from vxmprep.cli.methods import trained_to
 from vxmprep.cli.plan import branch_name, make_plan
 from vxmprep.cli.run import warn_of
+from vxmprep.cli.train import choose_prepared
 from vxmprep.config import Settings, UsageError
 from vxmprep.morph.checkpoint import save_checkpoint
 from vxmprep.morph.model import Model
@@ -276,3 +277,19 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_work(settings_of):
         pytest.skip("there is a GPU")
     with pytest.raises(UsageError, match="sees no GPU"):
         make_plan(settings_of(device="cuda"))
+
+
+def test_a_scan_that_lacks_its_pictures_alone_is_trained_on(settings_of):
+    plan = make_plan(settings_of(levels=("prepare",)))
+    made = plan.settings.output_dir / "conformed.nii"
+    made.parent.mkdir(exist_ok=True)
+    made.touch()
+    for task, lacking_stage in zip(plan.tasks, ("preview", "labels"), strict=True):
+        for stage in task.stages:
+            if stage.name != lacking_stage:
+                files = {"conformed": made} if stage.name == "align" else {}
+                checksums = {str(path): "" for path in stage.inputs}
+                task.record.finish(stage, files=files, checksums=checksums)
+    scans, left_out = choose_prepared(plan)
+    assert [scan["name"] for scan in scans] == ["sub-01"]
+    assert left_out == {"sub-02": "not prepared"}

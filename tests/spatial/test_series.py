@@ -135,6 +135,28 @@ def test_fractions_are_no_labels(tmp_path):
     assert not list(tmp_path.glob("*o.nii"))
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "label"])
+@pytest.mark.parametrize("way", ["affine", "field"])
+def test_what_is_lost_between_coarse_voxels_does_not_lie_beside_the_grid(
+    way, interpolation, tmp_path
+):
+    lesion, source, target = (
+        np.zeros((30, 30, 30), np.uint8),
+        tmp_path / "a.nii",
+        tmp_path / "b.nii",
+    )
+    lesion[15, 15, 15] = 1
+    nb.save(nb.Nifti1Image(lesion, np.eye(4)), source)
+    coarse = Grid((10, 10, 10), from_matvec(np.eye(3) * 3, [1.4] * 3))
+    still = Field(np.zeros((*coarse.shape, 3), np.float32), coarse)
+    chain = Transform(() if way == "affine" else (still,))
+    resample_file(source, target, coarse, chain, interpolation=interpolation)
+    assert not nb.load(target).get_fdata().any()
+    away = chain.then(Transform((from_matvec(np.eye(3), [40.0, 0, 0]),)))
+    with pytest.raises(ImageError, match="nothing of it reaches the grid"):
+        resample_file(source, target, coarse, away, interpolation=interpolation)
+
+
 def test_the_same_bytes_every_time(series, chain, tmp_path):
     for name in ("one", "two"):
         resample_file(tmp_path / "bold.nii.gz", tmp_path / f"{name}.nii.gz", WANTED, chain)

@@ -362,7 +362,8 @@ def _check_targets(tasks: list[Task]) -> None:
         for written in (task.target, sidecar_of(task.target)):
             target = written.resolve()
             if target in given:
-                raise UsageError(f"{written}: would replace an input; give another -o")
+                what = "an input" if written == task.target else "the sidecar of an input"
+                raise UsageError(f"{written}: would replace {what}; give another -o")
             if target in seen:
                 raise UsageError(
                     f"{task.source} and {seen[target]} would both write {written}; give them in "

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.bids.participants import read_exclusions, read_licence, read_people, read_sites
-from vxmprep.bids.records import Record
+from vxmprep.bids.records import Record, Stage
+from vxmprep.bids.results import PICTURES
 from vxmprep.cli.execute import log_to, read_plugin
 from vxmprep.cli.listener import cause_of
 from vxmprep.cli.plan import Plan, Task
@@ -221,9 +222,14 @@ def choose_prepared(plan: Plan) -> tuple[list[dict], dict[str, str]]:
     return scans, left_out
 
 
+def _needed(task: Task) -> list[Stage]:
+    """Give the stages that a training needs; it can do without pictures."""
+    return [stage for stage in task.stages if stage.name not in PICTURES]
+
+
 def _unfit(task: Task, record: Record) -> str:
     """Say why a scan cannot be trained on; empty if it can."""
-    if record.missing(task.stages):
+    if record.missing(_needed(task)):
         return record.failure.get("cause") or "not prepared"
     flags = [
         flag
@@ -237,7 +243,7 @@ def _unfit(task: Task, record: Record) -> str:
 def _described(
     task: Task, record: Record, sites: Mapping[str, str], people: Mapping[str, str]
 ) -> dict:
-    files = {name: path for stage in task.stages for name, path in record.files(stage).items()}
+    files = {name: path for stage in _needed(task) for name, path in record.files(stage).items()}
     participant = task.scan.participant
     # A person under several labels is one to the split.
     who = people.get(participant, participant)

@@ -108,7 +108,7 @@ def count_labels(labels: np.ndarray) -> dict[int, int]:
         counts = np.zeros(highest + 1, np.int64)
         flat = labels.ravel(order="K")
         for start in range(0, flat.size, MANY):  # eight bytes a voxel are needed for each part
-            part = np.maximum(flat[start : start + MANY], 0)
+            part = np.maximum(flat[start : start + MANY], 0).astype(np.int64)
             counts += np.bincount(part, minlength=len(counts))
         counts[0] = 0
         ids = np.flatnonzero(counts)

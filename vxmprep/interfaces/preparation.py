@@ -256,6 +256,6 @@ class Conform(SimpleInterface):
         except ValueError as error:
             raise ValueError(
                 f"{self.inputs.in_file}: {error}; by {self.inputs.affine_file}"
-            ) from (error)
+            ) from error
         self._results["out_file"] = str(save(conformed, Path(runtime.cwd) / "conformed.nii"))
         return runtime

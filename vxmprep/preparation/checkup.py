@@ -31,9 +31,9 @@ HEAD_CUT_CM2 = {"top": 10.0, "back": 60.0, "left": 100.0, "right": 100.0, "front
 """The same for a whole head, whose ears, nose and scalp may be cut but not its brain: these areas
 are reached some millimetres within the brain."""
 
-BEFORE_EDGE_CM2 = 30.0
-"""The same where the image goes on with nothing. The first slice of what is rounded off may have
-6 cm2 per mm of thickness."""
+BEFORE_EDGE_CM2, PER_MM_CM2 = 30.0, 10.0
+"""The same where the image goes on with nothing; and for each mm of a slice's thickness, of which
+the first of what is rounded off may have 6 and the share of one before it."""
 
 HEAD_ML = (500.0, 9000.0)
 """Tissue in an image of a head: 2 to 3 l in adults without much of a neck, 0.7 l in newborns."""
@@ -192,9 +192,10 @@ def _head_doubts(scan: nb.Nifti1Image) -> list[str]:
     low, high = HEAD_ML
     if low <= ml <= high:
         return []
+    why = "part of it is missing" if ml < low else "the air is not dark"
     return [
-        f"a head of {ml:.0f} ml, expected {low:.0f} to {high:.0f}: part of it is missing, or the "
-        "voxel size is wrong"
+        f"a head of {ml:.0f} ml, expected {low:.0f} to {high:.0f}: {why}, or the voxel size is "
+        "wrong"
     ]
 
 
@@ -210,44 +211,49 @@ def _cut(scan: nb.Nifti1Image, stripped: bool) -> tuple[str, ...]:
     data = np.asarray(scan.dataobj)
     profiles = _profiles(data > (0.0 if stripped else _tissue(data)), Grid.of(scan))
     most = dict.fromkeys(profiles, BRAIN_CUT_CM2) if stripped else HEAD_CUT_CM2
-    cut = tuple(side for side, area in most.items() if _ends_at_plane(profiles[side], area))
-    if stripped or not _ends_at_plane(profiles["bottom"], NECK_CM2):
+    cut = tuple(side for side, area in most.items() if _ends_at_plane(*profiles[side], area))
+    if stripped or not _ends_at_plane(*profiles["bottom"], NECK_CM2):
         return cut
-    return cut if _height(profiles["bottom"], scan) >= SHORTEST_HEAD_MM else (*cut, "bottom")
+    return cut if _height(*profiles["bottom"]) >= SHORTEST_HEAD_MM else (*cut, "bottom")
 
 
-def _ends_at_plane(areas: np.ndarray, most: float) -> bool:
+def _ends_at_plane(areas: np.ndarray, thickness: float, most: float) -> bool:
     """Tell whether tissue is cut off at the edge of the image or, with nothing beyond, before.
 
     Parameters
     ----------
     areas : array
         Area of tissue on each plane from the edge inwards, cm2.
+    thickness : float
+        Between planes, mm.
     most : float
         Of it on the edge; before it an object that is rounded off has little on its first plane.
     """
     if areas[0] > most:
         return True
     inner = areas > 1.0  # single voxels of noise do not begin a head
-    return bool(areas[np.argmax(inner)] > max(most, BEFORE_EDGE_CM2))
+    return bool(areas[np.argmax(inner)] > max(most, BEFORE_EDGE_CM2, PER_MM_CM2 * thickness))
 
 
-def _profiles(tissue: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
-    """Give the area of tissue on each plane from each anatomical side inwards, cm2."""
+def _profiles(tissue: np.ndarray, grid: Grid) -> dict[str, tuple[np.ndarray, float]]:
+    """Give the area of tissue on each plane from each anatomical side inwards, cm2.
+
+    And how far apart these planes are, mm.
+    """
     found = {}
     for axis, (along, direction) in enumerate(nb.io_orientation(grid.affine)):
         others = tuple(other for other in range(3) if other != axis)
         areas = np.count_nonzero(tissue, axis=others) * np.prod(grid.spacing[list(others)]) / 100
         low, high = SIDES[int(along)][:: int(direction)]
-        found |= {low: areas, high: areas[::-1]}
+        apart = float(grid.spacing[axis])
+        found |= {low: (areas, apart), high: (areas[::-1], apart)}
     return found
 
 
-def _height(areas: np.ndarray, scan: nb.Nifti1Image) -> float:
+def _height(areas: np.ndarray, thickness: float) -> float:
     """Give the distance from the top of a head to where it ends at the bottom, mm."""
     planes = np.flatnonzero(areas > HEAD_CUT_CM2["top"])
-    upright = nb.as_closest_canonical(scan)
-    return float(np.ptp(planes) * Grid.of(upright).spacing[2]) if len(planes) else 0.0
+    return float(np.ptp(planes) * thickness) if len(planes) else 0.0
 
 
 def _tissue(data: np.ndarray) -> float:

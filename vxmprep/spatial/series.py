@@ -65,7 +65,7 @@ def resample_file(
     ImageError
         If the image cannot be read, is not finite where ``cubic`` would spread it, holds no
         labels where they are wanted, holds labels that are to be modulated, or lies beside the
-        grid: a result of zeros alone is not written, unless the image itself has nothing else.
+        grid. What lies there and is lost between coarse voxels is no error, nor is an empty image.
     """
     if modulation is not None and interpolation in ("nearest", "label"):
         raise ImageError(
@@ -95,8 +95,23 @@ def resample_file(
                 header = _header(image, grid, volumes[1], kind)
                 stream.write(header.binaryblock + bytes(int(header["vox_offset"]) - 348))
             stream.write(data.astype(header.get_data_dtype()).tobytes(order="F"))
-        if held and not reached:
+        if held and not reached and _beside(source, image, grid, transform):
             raise ImageError(f"{source}: {BESIDE}")
+
+
+def _beside(
+    path: str | Path, image: nb.spatialimages.SpatialImage, grid: Grid, transform: Transform
+) -> bool:
+    """Tell whether no voxel of a grid reaches the box of what an image holds, nor touches it."""
+    own = Grid(image.shape[:3], image.affine)
+    held = np.zeros(own.shape, bool)
+    for volume in _each_volume(path, image):
+        held |= volume != 0
+    places = np.argwhere(held)
+    near = 1 + grid.spacing.max() / own.spacing
+    low, high = places.min(axis=0) - near, places.max(axis=0) + near
+    indices = (own.indices(transform(points)) for _, points in grid.planes())
+    return not any(((low < where) & (where < high)).all(axis=1).any() for where in indices)
 
 
 def _keep_open(path: str | Path) -> nb.spatialimages.SpatialImage:
