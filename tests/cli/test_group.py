@@ -121,6 +121,19 @@ def test_it_needs_nothing_but_the_output_folder_wherever_it_is(out, capsys):
     assert not (out.parent / "w").exists()
 
 
+def test_among_many_participants_what_sticks_out_is_found(tmp_path):
+    """They lie in 16 ways, so that each has others who lie alike."""
+    out = tmp_path / "out"
+    for i in range(1, 151):
+        add_scan(out, f"sub-{i:03}", 1 + i % 16, off=7 if i == 100 else 0)
+    assert group(out) == 0
+    rows = read(out / "group_registration.tsv")
+    assert len(rows) == 150
+    assert rows[0]["scan"] == "sub-100"
+    assert [row["scan"] for row in rows if row["quality"] == "fail"] == ["sub-100"]
+    assert rows[0]["reference"] == "leave-one-out consensus of 149 others"
+
+
 def test_what_failed_stands_first_with_its_reason(out):
     group(out)
     first = read(out / "group_registration.tsv")[0]
