@@ -103,8 +103,9 @@ REFINEMENT = (
     "then smoothed with a Gaussian."
 )
 RESTART = (
-    "Where the mean squared correlation did not reach {sound:g}, the optimisation was run again "
-    "from zero and the better result was kept."
+    "Where the mean squared correlation did not reach {sound:g}, or the network left the images "
+    "less alike than the affine alone, the optimisation was run again from zero and the better "
+    "result was kept."
 )
 FINISH = (
     "The last {finishing} iterations had a field of 1 mm; any before were made with one of 2 mm."
