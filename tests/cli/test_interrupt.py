@@ -113,6 +113,7 @@ class Interrupting:
         if name.startswith("vxmprep."):
             signal.raise_signal(signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell's job ignores it
 sys.meta_path.insert(0, Interrupting())
 sys.exit({command}())
 """
