@@ -25,7 +25,7 @@ STEPS_PER_MM, FINE_STEPS_PER_MM = 256, 64
 LEAST_SIMILARITY = 0.75
 """Mean squared local correlation after the refinement below which it is tried once more.
 
-Sound scans of four cohorts reach 0.82 and more.
+Sound scans of four cohorts reach 0.82 and more with the default atlas, 0.79 with fsaverage.
 """
 
 WORSE = 0.02

@@ -6,7 +6,13 @@ import torch
 from scipy import ndimage
 
 from vxmprep.morph import blocks
-from vxmprep.morph.smooth import box_sum, gaussian
+from vxmprep.morph.smooth import box_sum, gaussian, largest_around
+
+
+def test_the_largest_around_a_voxel_is_that_of_max_pooling_also_below_zero_and_at_the_border():
+    volume = torch.randn((2, 1, 9, 1, 7), generator=torch.Generator().manual_seed(0)) - 3
+    expected = torch.nn.functional.max_pool3d(volume, 3, stride=1, padding=1)
+    assert torch.equal(largest_around(volume), expected)
 
 
 @pytest.mark.parametrize("values", [10**6, 500])
