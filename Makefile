@@ -38,8 +38,10 @@ OTHERS := surfa xxhash smriprep niworkflows acres
 demo: $(STAMP)
 	$(BIN)/vxmprep-demo "$(OUTPUT)"
 
+# In the order of the folders, most of what takes long comes early: the files with the most tests take
+# little, and with those first one process was alone at the end.
 test: $(VENV)/.others
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-hpc: $(STAMP) $(VENV)-boutiques/.made
 	$(VENV)-boutiques/bin/bosh validate containers/vxmprep.json
