@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from vxmprep.training.folder import ModelFolder
@@ -62,4 +63,5 @@ class Logs:
 
     def _show(self, kind: str, iteration: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, iteration)
+            if not math.isnan(value):  # what could not be measured, as overlap without labels
+                self._board.add_scalar(f"{kind}/{name}", value, iteration)
