@@ -234,7 +234,9 @@ def test_files_that_are_gone_are_told_and_the_others_judged(out):
     Record.of(out, "sub-05").finish(report, files=gone, checksums={})
     assert group(out) == 0
     rows = {row["scan"]: row for row in read(out / "group_registration.tsv")}
-    assert "are not there any more" in rows["sub-02"]["why"]
+    assert rows["sub-02"]["why"].endswith(
+        "_dseg.nii.gz is not there any more; run the level participant again"
+    )
     assert rows["sub-03"]["quality"] == "warn"
     assert rows["sub-05"]["quality"] == "pass", "a picture is no result"
     assert rows["sub-04"]["reference"] == "leave-one-out consensus of 6 others"

@@ -347,8 +347,9 @@ def _reasons(result: Result, found: CohortOverlap) -> list[tuple[str, str]]:
         reasons.append((UNFINISHED, f"{lacking}; run the level participant to go on"))
         reasons += [(FAIL, doubt) for doubt in result.doubts]
     if result.missing:
-        more = f" and {len(result.missing) - 1} more" if len(result.missing) > 1 else ""
-        reasons.append((WARN, f"{result.missing[0]}{more} are not there any more"))
+        first, *others = result.missing
+        lost = f"{first} and {len(others)} more are" if others else f"{first} is"
+        reasons.append((WARN, f"{lost} not there any more; run the level participant again"))
     if result.scan in found.refused:
         reasons.append((WARN, found.refused[result.scan]))
     return reasons
