@@ -250,7 +250,7 @@ def test_a_single_participant_has_a_table_without_a_consensus(tmp_path, capsys):
     assert (row["dice"], row["atlas_dice"]) == ("n/a", "0.71")
     said = capsys.readouterr().out
     assert "too few for a consensus" in said
-    assert "mean Dice with the atlas's labels: 0.610, 0.710 (affine, full) of 1 scans" in said
+    assert "mean Dice with the atlas's labels: 0.610, 0.710 (affine, full) of 1 scan" in said
 
 
 def test_a_scan_that_failed_neither_votes_nor_counts_in_the_mean(out, capsys):

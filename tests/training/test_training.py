@@ -372,7 +372,7 @@ def test_labels_that_cannot_be_used_are_on_the_card(brains, tmp_path):
     card = json.loads((tmp_path / "m" / "card.json").read_text())
     assert "absent.nii.gz" in card["without_labels"]["sub-01"]
     text = (tmp_path / "m" / "README.md").read_text()
-    assert "1 scans were used without the labels given.\n- sub-01: " in text
+    assert "Scans that were used without the labels given: 1.\n- sub-01: " in text
 
 
 def test_a_small_loss_that_falls_slowly_is_no_plateau(brains, tmp_path):

@@ -31,6 +31,7 @@ from vxmprep.bids.tables import (
     registration_row,
     write_table,
 )
+from vxmprep.cli.cohort import counted
 from vxmprep.config import LABEL_SETS, Settings, UsageError
 from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
 from vxmprep.evaluation.quality import (
@@ -157,7 +158,7 @@ def group(settings: Settings, work: Path) -> None:
         for verdict in reversed(VERDICTS)
         if verdict != UNFINISHED or verdict in verdicts
     )
-    print(f"{len(verdicts)} scans: {counts}; see {output_dir / PAGE}", flush=True)
+    print(f"{counted(len(verdicts), 'scan')}: {counts}; see {output_dir / PAGE}", flush=True)
 
 
 def _people(settings: Settings) -> dict[str, str]:
@@ -250,8 +251,8 @@ def summary(cohort: Cohort) -> str:
             )
         elif space:
             lines.append(
-                f"{space}: {len(found.voters)} participants with a segmentation, too few for a "
-                "consensus; at least 4 are needed"
+                f"{space}: {counted(len(found.voters), 'participant')} with a segmentation, too "
+                "few for a consensus; at least 4 are needed"
             )
             if any(row["atlas_dice"] != "n/a" for row in sound):
                 lines.append(
@@ -265,7 +266,7 @@ def _means(rows: Sequence[Mapping[str, str]], *names: str) -> str:
     """Give the means of the columns for affine and whole transform, and of how many scans."""
     columns = [[float(row[name]) for row in rows if row[name] != "n/a"] for name in names]
     means = ", ".join(f"{sum(values) / len(values):.3f}" for values in columns if values)
-    return f"{means or 'none'} (affine, full) of {len(columns[-1])} scans"
+    return f"{means or 'none'} (affine, full) of {counted(len(columns[-1]), 'scan')}"
 
 
 def read_ids(path: Path) -> tuple[int, ...]:

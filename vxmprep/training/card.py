@@ -149,7 +149,7 @@ def _markdown(card: Card) -> str:
         _reasons(f"{len(card.left_out)} scans were left out.", card.left_out),
         card.without_labels
         and _reasons(
-            f"{len(card.without_labels)} scans were used without the labels given.",
+            f"Scans that were used without the labels given: {len(card.without_labels)}.",
             card.without_labels,
         ),
         f"Licence of the scans: {card.licence}" if card.licence else NO_LICENCE,
