@@ -252,6 +252,33 @@ def test_an_image_beside_the_grid_is_a_failure_and_leaves_no_file(derivatives, t
     assert names == {f"sub-01_space-ATLAS_label-lesion_mask{end}" for end in (".nii.gz", ".json")}
 
 
+@pytest.mark.parametrize("end", [".csv", ".surf.gii", ".tck"])
+@pytest.mark.parametrize(("start", "to"), [("", "ATLAS"), ("_space-ATLAS", "T1w")])
+def test_points_far_from_the_field_are_a_failure_and_leave_no_file(
+    start, to, end, derivatives, tmp_path, capsys
+):
+    def put(folder: str, x: float) -> str:
+        path = tmp_path / folder / f"sub-01{start}_points{end}"
+        path.parent.mkdir()
+        points = np.float32([[x, 0, 0], [x, 900, 0], [x, 0, 900]])
+        if end == ".tck":
+            save_tractogram(Tractogram([points], affine_to_rasmm=np.eye(4)), str(path))
+        elif end == ".csv":
+            np.savetxt(path, points, delimiter=",", header="x,y,z", comments="")
+        else:
+            arrays = [nb.gifti.GiftiDataArray(points, "NIFTI_INTENT_POINTSET")]
+            nb.save(nb.GiftiImage(darrays=arrays), path)
+        return str(path)
+
+    words = ["--derivatives", str(derivatives), "--to", to, "-o", str(tmp_path / "o")]
+    assert main(["-i", put("far", -130.0), *words]) == 1
+    line = said(capsys)
+    assert f"_points{end}: none of its points lies within 50 mm of the transform's field" in line
+    assert len(line.splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+    assert main(["-i", put("near", -50.0), *words]) == 0  # outside the head, as electrodes are
+
+
 def test_masks_may_be_blended(derivatives, tmp_path):
     mask = save(tmp_path / "sub-01_mask.nii.gz", SCAN)
     words = ["--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(tmp_path / "o")]

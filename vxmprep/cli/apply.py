@@ -16,6 +16,8 @@ from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vxmprep.spatial.grid import Grid
 
 KINDS = {
@@ -28,6 +30,9 @@ KINDS = {
 
 LABEL_NAMES = re.compile(r"dseg|mask|aseg.*|aparc.*|wmparc|labels?|.*_labels?|ribbon")
 """Suffixes and names of label maps."""
+
+ROOM = 50.0
+"""Millimetres around a transform's field where points may lie: electrodes are outside the head."""
 
 NAMES_OF_ANTS = {
     "linear": "linear",
@@ -245,12 +250,20 @@ def run(task: Task) -> str:
     else:
         from vxmprep.spatial.geometry import map_streamlines, map_surface, map_table
 
+        def mapping(points: np.ndarray) -> np.ndarray:
+            if len(points) and not chain.reaches(points, ROOM):
+                raise ValueError(
+                    f"{task.source}: none of its points lies within {ROOM:.0f} mm of the "
+                    "transform's field; are they RAS mm in the space it starts from?"
+                )
+            return chain(points)
+
         if task.kind == "points":
-            said = f"{map_table(task.source, task.target, chain)} points"
+            said = f"{map_table(task.source, task.target, mapping)} points"
         elif task.kind == "surface":
-            said = f"{map_surface(task.source, task.target, chain)} vertices"
+            said = f"{map_surface(task.source, task.target, mapping)} vertices"
         else:
-            count = map_streamlines(task.source, task.target, chain, task.grid)
+            count = map_streamlines(task.source, task.target, mapping, task.grid)
             said = f"{count} streamlines"
     _write_sidecar(task)
     return said

@@ -96,6 +96,19 @@ class Transform:
         """Give the chain in which `other` acts after this one."""
         return Transform(self.members + other.members)
 
+    def reaches(self, points: np.ndarray, room: float) -> bool:
+        """Tell whether any point (n, 3), RAS mm, comes to within `room` mm of the first field.
+
+        Affines have no end: without a field every point is reached.
+        """
+        for number, member in enumerate(self.members):
+            if isinstance(member, Field):
+                indices = member.grid.indices(Transform(self.members[:number])(points))
+                margin = room / member.grid.spacing
+                last = np.array(member.grid.shape) - 1
+                return bool(((indices >= -margin) & (indices <= last + margin)).all(axis=1).any())
+        return True
+
     @property
     def affine(self) -> np.ndarray | None:
         """The product of all members (4, 4), None if one of them is a field."""
