@@ -309,6 +309,14 @@ BAD = {
     "no such transform": (["-i", "IMAGE", "-t", "no.h5", "-r", "IMAGE", "-o", "o"], "no.h5: no"),
     "no reference": (["-i", "IMAGE", "-t", "AFFINE", "-o", "o"], "on which grid"),
     "no such image": (["-i", "no.nii", "-t", "no.txt", "-o", "o"], "no.nii: no such file; check"),
+    "no such reference": (
+        ["-i", "POINTS", "-t", "AFFINE", "-r", "no.nii", "-o", "o"],
+        "-r no.nii: no such file; check the path",
+    ),
+    "modulated points": (
+        ["-i", "POINTS", "-t", "AFFINE", "--modulate", "-o", "o"],
+        "a.csv: --modulate is for images; leave it out",
+    ),
     "unknown kind": (["-i", "a.dcm", "-t", "AFFINE", "-o", "o"], "a.dcm: of no known kind"),
     "no such table": (["-i", "no.csv", "-t", "AFFINE", "-o", "o"], "no.csv: no such file"),
     "one file for two": (

@@ -231,6 +231,9 @@ def plan(options: argparse.Namespace) -> list[Task]:
         raise UsageError("no transform given; give --derivatives and --to, or -t")
     if options.derivatives is not None and not options.derivatives.is_dir():
         raise UsageError(f"--derivatives {options.derivatives}: no such folder")
+    reference = options.reference_image
+    if reference is not None and not reference.is_file():
+        raise UsageError(f"-r {reference}: no such file; check the path")
     tasks = [_task(source, options) for source in options.input]
     _check_targets(tasks)
     return tasks
@@ -282,6 +285,8 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
     interpolation = options.interpolation or ("nearest" if labels else "linear")
     if kind == "image":
         _check_way(source, interpolation, options)
+    elif options.modulate:
+        raise UsageError(f"{source}: --modulate is for images; leave it out")
     transforms, reference = tuple(options.transform), options.reference_image
     if options.to is not None:
         start = options.start
