@@ -154,6 +154,21 @@ def test_what_lies_on_no_scan_is_named_after_the_participant(derivatives, tmp_pa
     assert names == {f"{stem}.nii.gz", f"{stem}.json"}
 
 
+def test_a_region_goes_to_the_scans_of_several_participants(derivatives, tmp_path):
+    for path in list(derivatives.glob("sub-01/anat/*")):
+        other = Path(str(path).replace("sub-01", "sub-02"))
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_bytes(path.read_bytes())
+    region = save(tmp_path / "motor_mask.nii.gz", ATLAS)
+    words = ["--derivatives", str(derivatives), "--to", "T1w", "-o", str(tmp_path / "o")]
+    assert main(["-i", str(region), "--participant-label", "01", "sub-02", *words]) == 0
+    for participant in ("01", "02"):
+        stem = tmp_path / "o" / f"sub-{participant}_space-T1w_desc-motor_mask"
+        used = json.loads(Path(f"{stem}.json").read_text())["Transforms"]
+        assert used == [f"sub-{participant}_from-ATLAS_to-T1w_mode-image_xfm.h5"]
+        assert Path(f"{stem}.nii.gz").is_file()
+
+
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
@@ -321,7 +336,11 @@ BAD = {
     "no such table": (["-i", "no.csv", "-t", "AFFINE", "-o", "o"], "no.csv: no such file"),
     "one file for two": (
         ["-i", "IMAGE", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "-o", "o.nii"],
-        "one file for several inputs",
+        "one file for several results",
+    ),
+    "one file for two participants": (
+        ["-i", "POINTS", "--participant-label", "1", "2", "-t", "AFFINE", "-o", "o.csv"],
+        "one file for several results",
     ),
     "another kind of file": (
         ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "o.csv"],

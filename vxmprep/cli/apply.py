@@ -59,8 +59,8 @@ examples:
   # electrodes of the scan to the atlas, with the same words: the right file is chosen
   vxmprep-apply -i sub-01_electrodes.tsv --derivatives study-vxmprep --to MNI152NLin2009cAsym \\
       -o in-mni
-  # a region of the atlas to one scan
-  vxmprep-apply -i region_mask.nii.gz --participant-label 01 --derivatives study-vxmprep \\
+  # a region of the atlas to the scans of two people
+  vxmprep-apply -i region_mask.nii.gz --participant-label 01 02 --derivatives study-vxmprep \\
       --to T1w -o in-scan
   # a functional series over the scan to the atlas at 2 mm, interpolated once
   vxmprep-apply -i sub-01_task-rest_bold.nii.gz -t bold_to_T1w.txt --derivatives study-vxmprep \\
@@ -157,8 +157,10 @@ def build_parser() -> Parser:
     )
     group.add_argument(
         "--participant-label",
+        nargs="+",
         metavar="LABEL",
-        help="whose transform (default: the sub- of each input's name)",
+        help="whose transform (default: the sub- of each input's name); several bring a region to "
+        "each one's scan",
     )
     group.add_argument(
         "--session-label", metavar="LABEL", help="of which session (default: the ses- there)"
@@ -234,7 +236,12 @@ def plan(options: argparse.Namespace) -> list[Task]:
     reference = options.reference_image
     if reference is not None and not reference.is_file():
         raise UsageError(f"-r {reference}: no such file; check the path")
-    tasks = [_task(source, options) for source in options.input]
+    labels = options.participant_label or [None]
+    tasks = [
+        _task(source, _label(label, "sub-"), options)
+        for label in labels
+        for source in options.input
+    ]
     _check_targets(tasks)
     return tasks
 
@@ -272,7 +279,7 @@ def run(task: Task) -> str:
     return said
 
 
-def _task(source: Path, options: argparse.Namespace) -> Task:
+def _task(source: Path, participant: str | None, options: argparse.Namespace) -> Task:
     from vxmprep.bids.transforms import find_transform, grid_file, suffix_of
     from vxmprep.spatial.opening import ImageError
 
@@ -294,7 +301,7 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
             start = _check_space(source, options)
         found = find_transform(
             options.derivatives, source, to=options.to, start=start,
-            participant=_label(options.participant_label, "sub-"),
+            participant=participant,
             session=_label(options.session_label, "ses-"),
         )  # fmt: skip
         transforms = (str(found), *transforms)
@@ -312,8 +319,8 @@ def _task(source: Path, options: argparse.Namespace) -> Task:
         except ImageError as error:
             raise UsageError(str(error)) from error
     return Task(
-        source, _target(source, extension, options), kind, transforms, grid, reference,
-        interpolation, options.modulate if kind == "image" else None,
+        source, _target(source, extension, participant, options), kind, transforms, grid,
+        reference, interpolation, options.modulate if kind == "image" else None,
     )  # fmt: skip
 
 
@@ -344,15 +351,17 @@ def _check_space(source: Path, options: argparse.Namespace) -> str | None:
     return options.start or space
 
 
-def _target(source: Path, extension: str, options: argparse.Namespace) -> Path:
+def _target(
+    source: Path, extension: str, participant: str | None, options: argparse.Namespace
+) -> Path:
     from vxmprep.bids.transforms import entities_of, named_after, named_in
 
     out = options.output
     image = KINDS[extension] == "image"
     ends = (".nii.gz", ".nii") if image else (extension,)
     if any(out.name.lower().endswith(end) for end in KINDS) and not out.is_dir():
-        if len(options.input) > 1:
-            raise UsageError(f"-o {out}: one file for several inputs; give a folder")
+        if max(len(options.input), len(options.participant_label or ())) > 1:
+            raise UsageError(f"-o {out}: one file for several results; give a folder")
         if not out.name.lower().endswith(ends):
             raise UsageError(f"-o {out}: {source.name} becomes {' or '.join(ends)}; rename it")
         return out
@@ -364,9 +373,8 @@ def _target(source: Path, extension: str, options: argparse.Namespace) -> Path:
     if extension == ".gii":
         stop = "".join(Path(source.name).suffixes[-2:])
     name = source.name
-    if options.participant_label is not None and not name.startswith("sub-"):
-        whose = _label(options.participant_label, "sub-"), _label(options.session_label, "ses-")
-        name = named_after(*whose, name)
+    if participant is not None and not name.startswith("sub-"):
+        name = named_after(participant, _label(options.session_label, "ses-"), name)
     return out / named_in(space, name, ".nii.gz" if image else stop)
 
 
