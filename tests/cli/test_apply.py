@@ -154,6 +154,26 @@ def test_what_lies_on_no_scan_is_named_after_the_participant(derivatives, tmp_pa
     assert names == {f"{stem}.nii.gz", f"{stem}.json"}
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("aseg.mgz", "desc-aseg_dseg"),
+        ("aparc+aseg.mgz", "desc-aparcaseg_dseg"),
+        ("aparc.a2009s+aseg.mgz", "desc-aparca2009saseg_dseg"),
+        ("norm.mgz", "desc-norm_T1w"),
+        ("T2.mgz", "T2"),
+    ],
+)
+def test_volumes_of_freesurfer_get_names_of_bids(name, expected, derivatives, tmp_path):
+    data = np.ones(SCAN.shape, np.float32)
+    nb.save(nb.MGHImage(data, SCAN.affine), tmp_path / name)
+    words = ["--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(tmp_path / "o")]
+    assert main(["-i", str(tmp_path / name), "--participant-label", "01", *words]) == 0
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {
+        f"sub-01_space-ATLAS_{expected}.nii.gz", f"sub-01_space-ATLAS_{expected}.json",
+    }  # fmt: skip
+
+
 def test_a_region_goes_to_the_scans_of_several_participants(derivatives, tmp_path):
     for path in list(derivatives.glob("sub-01/anat/*")):
         other = Path(str(path).replace("sub-01", "sub-02"))

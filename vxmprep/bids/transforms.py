@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from vxmprep.config import UsageError
@@ -16,6 +17,12 @@ SCAN = "T1w"
 
 ON_SCAN = {SCAN, "individual", "native", "orig", "scanner", "ScanRAS", "fsnative"}
 """Labels of ``space-`` that say of a file that it lies where the T1w lies."""
+
+OF_FREESURFER = {
+    "dseg": re.compile(r"aseg.*|aparc.*|wmparc.*|ribbon"),
+    "T1w": re.compile(r"T1|norm|brain|brainmask|nu|orig"),
+}
+"""Names of FreeSurfer's volumes, by the suffix that BIDS has for what they hold."""
 
 
 def entities_of(path: str | Path) -> dict[str, str]:
@@ -81,9 +88,20 @@ def named_after(participant: str, session: str | None, path: str | Path) -> str:
     'sub-01_ses-2_res-01_atlas-X_desc-fine_dseg.nii.gz'
     >>> named_after("01", None, "electrodes.tsv")
     'sub-01_electrodes.tsv'
+
+    FreeSurfer's volumes are named as vxmprep and fMRIPrep name them:
+
+    >>> named_after("01", None, "aparc+aseg.mgz"), named_after("01", None, "norm.mgz")
+    ('sub-01_desc-aparcaseg_dseg.mgz', 'sub-01_desc-norm_T1w.mgz')
     """
-    stem, dot, extension = Path(path).name.partition(".")
+    name = Path(path).name
+    volume = name.endswith((".mgz", ".mgh"))  # dots before these belong to the name
+    stem, dot, extension = name.rpartition(".") if volume else name.partition(".")
     *words, suffix = stem.split("_")
+    for better, known in OF_FREESURFER.items() if volume else ():
+        if known.fullmatch(suffix):
+            words, suffix = [*words, suffix], better
+            break
     entities = [w for w in words if "-" in w and not w.startswith(("tpl-", "cohort-", "sub-"))]
     plain = "".join(c for w in words if "-" not in w for c in w if c.isalnum())
     if plain and "desc" not in entities_of(path):
