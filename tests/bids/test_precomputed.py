@@ -183,11 +183,13 @@ def test_what_is_there_and_newer_is_kept(tmp_path):
     given = tmp_path / "given" / "sub-01" / "anat" / name
     list(hand_over(tmp_path / "out", tmp_path / "given"))
     made = given.stat().st_ino
-    list(hand_over(tmp_path / "out", tmp_path / "given"))
+    [line] = hand_over(tmp_path / "out", tmp_path / "given")
+    assert line.endswith("/anat (A), up to date")
     assert given.stat().st_ino == made
     later = given.stat().st_mtime + 10
     os.utime(source, (later, later))
-    list(hand_over(tmp_path / "out", tmp_path / "given"))
+    [line] = hand_over(tmp_path / "out", tmp_path / "given")
+    assert line.endswith("/anat (A)")
     assert given.stat().st_ino != made
 
 

@@ -75,6 +75,7 @@ def test_a_place_that_cannot_be_written_to_is_named(folder, capsys):
         ([XFM, "-o", "a.mat"], "say --format fsl"),
         ([XFM, "-o", "a.png"], "ends with none of"),
         (["[affine.txt,1]", "-o", "affine.txt"], "-o affine.txt: would replace an input"),
+        ([".", "-o", "out"], ".: a folder; give a transform, or --format fmriprep"),
         (["no.h5", "-o", "a.x5"], "no.h5: no such transform"),
         (
             ["affine.txt", "-o", "a.nii.gz"],

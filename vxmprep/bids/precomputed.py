@@ -177,13 +177,17 @@ def hand_over(output_dir: Path, target: Path, *, sessionwise: bool = False) -> I
         if reason:
             yield f"{participant}: left out, {reason}"
             continue
+        anew = False
         for source in ours:
             folder = target / source.forward.parent.relative_to(output_dir)
-            written |= _write(source, folder)
+            names, changed = _write(source, folder)
+            written |= names
+            anew |= changed
         spaces = ", ".join(source.space for source in ours)
         one = "session" if sessionwise else "participant"
         more = f"; not {', '.join(others)}: fMRIPrep takes one scan of a {one}" if others else ""
-        yield f"{participant} -> {folder} ({spaces}){more}"
+        kept = "" if anew else ", up to date"
+        yield f"{participant} -> {folder} ({spaces}){kept}{more}"
     for person in sorted({source.forward.parts[len(output_dir.parts)] for source in found}):
         # What an earlier call has handed over of these, fMRIPrep would find beside it.
         for path in sorted((target / person).glob("**/anat/sub-*")):
@@ -211,14 +215,16 @@ def _json(path: Path) -> dict:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def _write(source: Source, folder: Path) -> set[Path]:
-    grid, written = None, set()
+def _write(source: Source, folder: Path) -> tuple[set[Path], bool]:
+    """Name what belongs into the folder, and tell whether any of it had to be written."""
+    grid, written, anew = None, set(), False
     for path in (source.scan, source.mask, source.forward, source.inverse):
         own = entities_of(source.forward)["to"]
         new = folder / path.name.replace(f"-{own}_", f"-{source.space}_")
         written |= {new, sidecar_of(new)}
         if new.is_file() and new.stat().st_mtime >= path.stat().st_mtime:
             continue
+        anew = True
         if path.suffix == ".h5":
             grid = grid or Grid.of(open_series(source.atlas))
             _write_full(path, new, grid)
@@ -226,7 +232,7 @@ def _write(source: Source, folder: Path) -> set[Path]:
             _copy(path, new)
         if sidecar_of(path).is_file():
             _copy(sidecar_of(path), sidecar_of(new))
-    return written
+    return written, anew
 
 
 def _write_full(path: Path, new: Path, grid: Grid) -> None:

@@ -140,6 +140,11 @@ def convert(options: argparse.Namespace) -> None:
         return
     if options.sessionwise:
         raise UsageError("--sessionwise is for --format fmriprep; leave it out")
+    for transform in options.transform:
+        if Path(transform).is_dir():
+            raise UsageError(
+                f"{transform}: a folder; give a transform, or --format fmriprep for all of them"
+            )
     form, end = _format(options)
     for transform in options.transform:
         path, _ = split(transform)
