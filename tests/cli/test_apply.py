@@ -133,6 +133,21 @@ def test_points_come_back(derivatives, tmp_path):
     np.testing.assert_allclose(back, [[1, 2, 3], [-4, 5, -6]], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("rows", "count"),
+    [
+        ("1,2,3", "1 point"),
+        ("1,2,3\n4,5,6", "2 points"),
+        ("1,2,3\n1,2,", "1 of 2 points; 1 without coordinates"),
+    ],
+)
+def test_points_are_counted(rows, count, derivatives, tmp_path, capsys):
+    (tmp_path / "sub-01_a.csv").write_text(f"x,y,z\n{rows}\n")
+    words = ["--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(tmp_path / "o")]
+    assert main(["-i", str(tmp_path / "sub-01_a.csv"), *words]) == 0
+    assert capsys.readouterr().out.strip().endswith(f".csv ({count})")
+
+
 @pytest.mark.parametrize("end", [".tck", ".trk"])
 def test_streamlines_lie_on_the_atlas(end, derivatives, tmp_path):
     line = np.float32([[1, 2, 3], [4, 5, 6]])
@@ -364,7 +379,7 @@ BAD = {
     ),
     "another kind of file": (
         ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "o.csv"],
-        "becomes .nii.gz or .nii",
+        "-o o.csv: must end with .nii.gz or .nii",
     ),
     "the input itself": (
         ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "IMAGE"],
@@ -390,9 +405,13 @@ BAD = {
         ["-i", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "-n", "cubic", "-o", "o"],
         "sub-01_dseg.nii: -n cubic would blend the numbers of its labels; give -n nearest",
     ),
+    "a modulated mask": (
+        ["-i", "MASK", "-t", "AFFINE", "-r", "IMAGE", "--modulate", "-o", "o"],
+        "labels cannot be modulated; if it is a map of amounts, give -n linear\n",
+    ),
     "modulated labels": (
         ["-i", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "--modulate", "-o", "o"],
-        "labels cannot be modulated",
+        "give -n linear, and a name that is not of labels\n",
     ),
     "points without a way back": (
         ["-i", "POINTS", "-t", "WARP", "-o", "o"],
@@ -419,6 +438,7 @@ def test_bad_input_is_told_in_one_line(case, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "sub-01_T1w.nii", SCAN)
     save(tmp_path / "sub-01_dseg.nii", SCAN)
+    save(tmp_path / "sub-01_mask.nii", SCAN)
     write_affine(tmp_path / "affine.txt", AFFINE)
     write_field(tmp_path / "warp.nii.gz", np.zeros((*ATLAS.shape, 3)), ATLAS)
     (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n")
@@ -428,10 +448,11 @@ def test_bad_input_is_told_in_one_line(case, tmp_path, monkeypatch, capsys):
     before = set(tmp_path.iterdir())
     names = {"IMAGE": "sub-01_T1w.nii", "LABELS": "sub-01_dseg.nii", "AFFINE": "affine.txt",
              "WARP": "warp.nii.gz", "POINTS": "a.csv", "FLIRT": "flirt.mat",
-             "FNIRT": "fnirt.nii.gz", "SAME": "other/a.nii"}  # fmt: skip
+             "FNIRT": "fnirt.nii.gz", "SAME": "other/a.nii",
+             "MASK": "sub-01_mask.nii"}  # fmt: skip
     words, message = BAD[case]
     assert main([names.get(word, word) for word in words]) == 2
-    line = said(capsys)
+    line = capsys.readouterr().err
     assert message in line
     assert len(line.splitlines()) == 1
     assert set(tmp_path.iterdir()) == before

@@ -17,7 +17,7 @@ GRID = Grid((20, 24, 22), from_matvec(np.diag([-2.0, 2.0, 2.0]), [20.0, -20.0, -
 def test_a_table_keeps_its_other_columns_and_its_absent_points(tmp_path):
     source = tmp_path / "electrodes.tsv"
     source.write_text('name\tx\ty\tz\ttype\n"a, b"\t1\t2\t3\tcup\nc\tn/a\tn/a\tn/a\tring\n')
-    assert map_table(source, tmp_path / "o.tsv", SHIFT) == 1
+    assert map_table(source, tmp_path / "o.tsv", SHIFT) == (1, 2)
     assert (tmp_path / "o.tsv").read_text() == (
         "name\tx\ty\tz\ttype\na, b\t11.0000\t-18.0000\t33.0000\tcup\nc\tn/a\tn/a\tn/a\tring\n"
     )
@@ -25,7 +25,7 @@ def test_a_table_keeps_its_other_columns_and_its_absent_points(tmp_path):
 
 def test_a_point_that_lacks_one_coordinate_keeps_none_of_the_old_space(tmp_path):
     (tmp_path / "a.csv").write_text("x,y,z\n1,nan,3\n1,2,3\n")
-    assert map_table(tmp_path / "a.csv", tmp_path / "o.csv", SHIFT) == 1
+    assert map_table(tmp_path / "a.csv", tmp_path / "o.csv", SHIFT) == (1, 2)
     assert (tmp_path / "o.csv").read_text() == "x,y,z\nn/a,n/a,n/a\n11.0000,-18.0000,33.0000\n"
 
 
@@ -121,5 +121,5 @@ def test_a_table_in_another_encoding_is_named(tmp_path):
 
 def test_a_table_may_be_named_in_capitals(tmp_path):
     (tmp_path / "A.TSV").write_text("x\ty\tz\n1\t2\t3\n")
-    assert map_table(tmp_path / "A.TSV", tmp_path / "b.tsv", lambda points: 2 * points) == 1
+    assert map_table(tmp_path / "A.TSV", tmp_path / "b.tsv", lambda points: 2 * points) == (1, 1)
     assert (tmp_path / "b.tsv").read_text() == "x\ty\tz\n2.0000\t4.0000\t6.0000\n"

@@ -269,12 +269,15 @@ def run(task: Task) -> str:
             return chain(points)
 
         if task.kind == "points":
-            said = f"{map_table(task.source, task.target, mapping)} points"
+            count, rows = map_table(task.source, task.target, mapping)
+            said = _counted(count, "point")
+            if count < rows:
+                said = f"{count} of {_counted(rows, 'point')}; {rows - count} without coordinates"
         elif task.kind == "surface":
             said = f"{map_surface(task.source, task.target, mapping)} vertices"
         else:
             count = map_streamlines(task.source, task.target, mapping, task.grid)
-            said = f"{count} streamlines"
+            said = _counted(count, "streamline")
     _write_sidecar(task)
     return said
 
@@ -363,7 +366,7 @@ def _target(
         if max(len(options.input), len(options.participant_label or ())) > 1:
             raise UsageError(f"-o {out}: one file for several results; give a folder")
         if not out.name.lower().endswith(ends):
-            raise UsageError(f"-o {out}: {source.name} becomes {' or '.join(ends)}; rename it")
+            raise UsageError(f"-o {out}: must end with {' or '.join(ends)}")
         return out
     if out.is_file():
         raise UsageError(f"-o {out}: a file, and of no known kind; give a folder")
@@ -432,9 +435,11 @@ def _check_way(source: Path, interpolation: str, options: argparse.Namespace) ->
             f"or label, or another name than {suffix} if it holds none"
         )
     if options.modulate and not blends:
+        # Another name is only needed where this one would forbid -n linear.
+        named = LABEL_NAMES.fullmatch(suffix) and suffix != "mask"
         raise UsageError(
-            f"{source}: labels cannot be modulated; if it is a map of amounts, give -n linear, "
-            "and a name that is not of labels"
+            f"{source}: labels cannot be modulated; if it is a map of amounts, give -n linear"
+            + (", and a name that is not of labels" if named else "")
         )
 
 
@@ -502,6 +507,10 @@ def _used(task: Task, transform: str) -> str:
 
 def _interpolation(text: str) -> str:
     return NAMES_OF_ANTS.get(text.split("[")[0].lower(), text.lower())
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _label(text: str | None, prefix: str) -> str | None:

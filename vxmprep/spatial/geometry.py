@@ -24,7 +24,7 @@ class GeometryError(ValueError):
     """A file whose points cannot be used; the message is one line for the user."""
 
 
-def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
+def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> tuple[int, int]:
     """Map the points of a table; all its other columns are kept as they are.
 
     Parameters
@@ -37,8 +37,8 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
 
     Returns
     -------
-    int
-        Points mapped.
+    tuple of int
+        Points mapped, and rows of the table.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> int:
     csv.writer(written, delimiter=between, lineterminator="\n").writerows(rows)
     with replacing(target) as temporary:
         temporary.write_text(written.getvalue(), encoding="utf-8")
-    return len(wanted)
+    return len(wanted), len(rows) - 1
 
 
 def map_surface(source: str | Path, target: str | Path, mapping: PointMap) -> int:
