@@ -125,6 +125,31 @@ def test_several_scans_of_a_session_are_told(study, capsys):
     assert "2 T1w of one session" in about(found, f"{first.name}, {second.name}", "note")[0]
 
 
+def test_all_misnamed_scans_are_errors_and_the_others_are_looked_at(study, capsys):
+    names = ("sub-bad_name/anat/sub-bad_name_T1w.nii.gz", "sub-mism/anat/sub-other_T1w.nii.gz")
+    twin = study.bids / "sub-01/anat/sub-01_desc-copy_T1w.nii.gz"
+    for path in (wrong := [study.bids / name for name in names]):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"not read")
+    twin.write_bytes(b"not read")
+    change(study.t1w("02"), sform=nb.load(study.t1w("02")).affine @ np.diag([1, 1, 3.5, 1]))
+    code, found = findings(study, capsys, "--headers-only")
+    assert code == 1
+    assert [f["file"] for f in found if f["level"] == "error"] == [*map(str, wrong), str(twin)]
+    for path in wrong:
+        assert about(found, path, "error")[0].startswith("its name must begin with")
+    assert "same BIDS entities as sub-01_T1w.nii.gz" in about(found, twin, "error")[0]
+    assert "voxels of 1x1x3.5 mm" in about(found, study.t1w("02"), "warning")[0]
+
+
+def test_where_all_scans_are_misnamed_that_is_all_that_is_told(study, capsys):
+    for label in ("01", "02"):
+        study.t1w(label).rename(study.t1w(label).with_name("sub-x_T1w.nii.gz"))
+    code, found = findings(study, capsys)
+    assert code == 1
+    assert [f["level"] for f in found] == ["error", "error"]
+
+
 def test_scans_without_labels_are_named(study, capsys):
     _, found = findings(study, capsys, "--headers-only")
     assert "without labels" in about(found, "sub-02_T1w.nii.gz", "warning")[0]

@@ -41,7 +41,8 @@ what is looked at:
   every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
                  skull-stripped or not; a brain that is cut off, or whose size or shape is not that
                  of an adult's; voxels not finite
-  the dataset    several T1w of a session; one scan under two names; stripped and whole heads mixed
+  the dataset    names that are not BIDS's; several T1w of a session; one scan under two names;
+                 stripped and whole heads mixed
   other files    FreeSurfer subjects missing, labels absent, segmentations and masks that were not
                  fetched or are another scan's
   this machine   processors, memory, GPU, disk, and the hours that it will take
@@ -177,12 +178,12 @@ def examine(
     options: argparse.Namespace, filters: Filters | None = None
 ) -> tuple[list[Scan], list[Finding]]:
     """Look at everything."""
-    from vxmprep.bids.dataset import choose_scans, find_scans, well_named
+    from vxmprep.bids.dataset import find_scans, labelled, misnamed, well_named
     from vxmprep.bids.index import DatasetError
 
     try:
         every = find_scans(options.bids_dir, filters=filters)
-        scans = choose_scans(
+        asked = labelled(
             every,
             participants=options.participant_label,
             sessions=options.session_label,
@@ -190,13 +191,18 @@ def examine(
         )
     except DatasetError as error:
         return [], [_finding("error", options.bids_dir, error)]
+    refused = misnamed(asked, options.bids_dir)
+    scans = [scan for scan in asked if scan not in refused]
+    errors = [_finding("error", scan.path, why) for scan, why in refused.items()]
+    if not scans:
+        return [], errors
     segmentations = _segmentations(scans, options)
     every = well_named(every, options.bids_dir)
     found = _masks(every, options)
     masks = found if len(found) == len(every) else {}  # none is taken where some lack one
     here = [{s: f for s, f in some.items() if f.exists()} for some in (segmentations, masks)]
     seen = list(_each_scan(scans, *here, options))
-    findings = [finding for _, _, some in seen for finding in some]
+    findings = errors + [finding for _, _, some in seen for finding in some]
     checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
     findings += _sessions(scans)
     findings += _twins(checkups)
