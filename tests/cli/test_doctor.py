@@ -150,6 +150,33 @@ def test_where_all_scans_are_misnamed_that_is_all_that_is_told(study, capsys):
     assert [f["level"] for f in found] == ["error", "error"]
 
 
+def test_participants_without_a_scan_are_named(study, tmp_path, capsys):
+    other = study.bids / "sub-03" / "anat" / "sub-03_T2w.nii.gz"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    # With and without sub-, as tables have it; seven more are too many to name.
+    listed = ["sub-01", "02", "sub-03", *(f"sub-1{n}" for n in range(7))]
+    table = "\n".join(["participant_id\tage", *(f"{one}\tn/a" for one in listed)])
+    (study.bids / "participants.tsv").write_text(table)
+    code, found = findings(study, capsys, "--headers-only")
+    assert code == 0
+    empty = "a folder, but no T1w scan (anat/*_T1w.nii.gz){}: nothing to register"
+    assert about(found, "sub-03", "note") == [empty.format("")]
+    absent = "sub-10, sub-11, sub-12, sub-13, sub-14 and 2 more"
+    assert about(found, absent, "note") == [
+        "in participants.tsv, but without a folder in the dataset"
+    ]
+    (tmp_path / "filter.json").write_text('{"t1w": {"subject": "01"}}')
+    _, found = findings(
+        study, capsys, "--headers-only", "--bids-filter-file", str(tmp_path / "filter.json")
+    )
+    assert about(found, "sub-02, sub-03", "note") == [
+        empty.format(" that --bids-filter-file lets pass")
+    ]
+    _, found = findings(study, capsys, "--headers-only", "--participant-label", "01")
+    assert not [f for f in found if "sub-03" in f["file"] or "sub-10" in f["file"]]
+
+
 def test_scans_without_labels_are_named(study, capsys):
     _, found = findings(study, capsys, "--headers-only")
     assert "without labels" in about(found, "sub-02_T1w.nii.gz", "warning")[0]

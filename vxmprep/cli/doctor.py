@@ -41,8 +41,8 @@ what is looked at:
   every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
                  skull-stripped or not; a brain that is cut off, or whose size or shape is not that
                  of an adult's; voxels not finite
-  the dataset    names that are not BIDS's; several T1w of a session; one scan under two names;
-                 stripped and whole heads mixed
+  the dataset    names that are not BIDS's; participants without a T1w; several T1w of a session;
+                 one scan under two names; stripped and whole heads mixed
   other files    FreeSurfer subjects missing, labels absent, segmentations and masks that were not
                  fetched or are another scan's
   this machine   processors, memory, GPU, disk, and the hours that it will take
@@ -193,16 +193,17 @@ def examine(
         return [], [_finding("error", options.bids_dir, error)]
     refused = misnamed(asked, options.bids_dir)
     scans = [scan for scan in asked if scan not in refused]
-    errors = [_finding("error", scan.path, why) for scan, why in refused.items()]
+    findings = [_finding("error", scan.path, why) for scan, why in refused.items()]
+    findings += _without_scans(every, options)
     if not scans:
-        return [], errors
+        return [], findings
     segmentations = _segmentations(scans, options)
     every = well_named(every, options.bids_dir)
     found = _masks(every, options)
     masks = found if len(found) == len(every) else {}  # none is taken where some lack one
     here = [{s: f for s, f in some.items() if f.exists()} for some in (segmentations, masks)]
     seen = list(_each_scan(scans, *here, options))
-    findings = errors + [finding for _, _, some in seen for finding in some]
+    findings += [finding for _, _, some in seen for finding in some]
     checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
     findings += _sessions(scans)
     findings += _twins(checkups)
@@ -217,6 +218,26 @@ def _finding(level: str, file: Path | str, what: object) -> Finding:
     """Make a finding of a message that may begin with the file's name."""
     text = " ".join(str(what).split())
     return Finding(level, str(file), text.removeprefix(f"{file}: "))
+
+
+def _without_scans(every: Sequence[Scan], options: argparse.Namespace) -> list[Finding]:
+    """Name the participants of whom there is no T1w scan; who was asked for has one."""
+    from vxmprep.bids.participants import read_labels
+
+    if options.participant_label:
+        return []
+    root = options.bids_dir
+    scanned = {scan.path.relative_to(root.absolute()).parts[0] for scan in every}
+    folders = {folder.name for folder in root.glob("sub-*") if folder.is_dir()}
+    kept = " that --bids-filter-file lets pass" if options.bids_filter_file else ""
+    empty = f"a folder, but no T1w scan (anat/*_T1w.nii.gz){kept}: nothing to register"
+    absent = "in participants.tsv, but without a folder in the dataset"
+    listed = {f"sub-{label}" for label in read_labels(root)}
+    return [
+        _finding("note", _some(sorted(names)), text)
+        for names, text in ((folders - scanned, empty), (listed - folders, absent))
+        if names
+    ]
 
 
 def _segmentations(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
