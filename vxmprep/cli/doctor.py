@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
+from vxmprep.cli.cohort import counted
 from vxmprep.cli.options import Parser, named_path, positive
 from vxmprep.resources import available_memory_gb, available_processors
 
@@ -30,6 +31,11 @@ MB_OF_OUTPUT = 57
 """Of one scan on one processor; see benchmarks."""
 
 LEVELS = ("error", "warning", "note")
+
+LEAVE_OUT = (
+    "look at it; to leave the scan out, choose the others with --participant-label or "
+    "--bids-filter-file"
+)
 
 DESCRIPTION = """\
 Look at a BIDS dataset and say, with names of files, what would fail, be wrong or surprise. Nothing
@@ -167,10 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         for finding in findings:
             print(f"{finding.level}: {finding.file}: {finding.what}")
-        said = ", ".join(
-            f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS
-        )
-        print(f"{len(scans)} T1w scans: {said}")
+        said = ", ".join(counted(counts[level], level) for level in LEVELS)
+        print(f"{counted(len(scans), 'T1w scan')}: {said}")
     return 1 if counts["error"] else 0
 
 
@@ -268,7 +272,9 @@ def _each_scan(
     """Look at one scan after the other."""
     for number, scan in enumerate(scans, start=1):
         if sys.stderr.isatty():
-            print(f"\r{number} of {len(scans)} scans", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{number} of {counted(len(scans), 'scan')}", end="", file=sys.stderr, flush=True
+            )
         path = scan.path
         yield scan, *_scan(path, segmentations.get(path), masks.get(path), options)
     if sys.stderr.isatty():
@@ -298,13 +304,14 @@ def _scan(
     if checkup.cut:
         what = "brain" if checkup.stripped else "head"
         text = f"the {what} is cut off ({', '.join(checkup.cut)}), which registers badly"
-        findings.append(_finding("warning", path, f"{text}; look at it, or --exclude it"))
+        findings.append(_finding("warning", path, f"{text}; {LEAVE_OUT}"))
     elif checkup.doubts:
-        text = f"{'; '.join(checkup.doubts)}; look at it, or --exclude it"
+        text = f"{'; '.join(checkup.doubts)}; {LEAVE_OUT}"
         whose = mask if mask is not None and not checkup.mask else path
         findings.append(_finding("warning", whose, text))
     if checkup.not_finite:
-        text = f"{checkup.not_finite} voxels are not finite and will count as 0"
+        what = "voxel is" if checkup.not_finite == 1 else "voxels are"
+        text = f"{checkup.not_finite} {what} not finite and will count as 0"
         findings.append(_finding("warning", path, text))
     if checkup.segmentation:
         findings.append(_finding("error", segmentation, checkup.segmentation))
@@ -380,9 +387,10 @@ def _strip(
         ]
     findings = _mixed(checkups)
     if len(lacking) < len(every):
+        lack = "lacks" if len(lacking) == 1 else "lack"
         text = (
-            f"{len(lacking)} of {len(every)} scans lack the brain mask in --derivatives that the "
-            "others have, so none of these is taken; complete them"
+            f"{len(lacking)} of {len(every)} scans {lack} the brain mask in --derivatives that "
+            "the others have, so none of these is taken; complete them"
         )
         findings.append(_finding("warning", _some([scan.path.name for scan in lacking]), text))
     return findings
@@ -400,9 +408,9 @@ def _mixed(checkups: dict[Path, Checkup]) -> list[Finding]:
     if not (stripped and heads):
         kind = "skull-stripped already" if stripped else "whole heads; deepbet will strip them"
         return [_finding("note", "skull", f"all scans are {kind}")] if checkups else []
-    fewer, what = (stripped, "skull-stripped") if len(stripped) <= len(heads) else (heads, "not")
+    fewer, what = (stripped, "") if len(stripped) <= len(heads) else (heads, "not ")
     text = (
-        f"{len(fewer)} of {len(checkups)} scans {'are' if what != 'not' else 'are not'} "
+        f"{len(fewer)} of {len(checkups)} scans {'is' if len(fewer) == 1 else 'are'} {what}"
         "skull-stripped, unlike the others: masks of different makers are a confound"
     )
     return [_finding("warning", _some([path.name for path in fewer]), text)]
@@ -419,8 +427,7 @@ def _labels(
         where = f"in {folder}" if folder else "(no FreeSurfer directory was found)"
         text = f"no scan has labels {where}: no Dice will be measured; see --fs-subjects-dir, -d"
         return [_finding("warning" if folder else "note", "labels", text)]
-    text = "without labels: no Dice will be measured for these"
-    return [_finding("warning", _some(lacking), text)]
+    return [_finding("warning", _some(lacking), "without labels: no Dice will be measured")]
 
 
 def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
@@ -432,7 +439,9 @@ def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
         yield _finding("error", "memory", text)
     hours = scans * SECONDS_PER_SCAN / at_once / 3600
     time = f"{hours:.1f} hours" if hours >= 1 else f"{max(2, math.ceil(60 * hours))} minutes"
-    text = f"about {time} for {scans} scans, {at_once} at once ({memory:.0f} GB of memory)"
+    text = (
+        f"about {time} for {counted(scans, 'scan')}, {at_once} at once ({memory:.0f} GB of memory)"
+    )
     yield _finding("note", "time", f"{text}; training comes on top")
     yield _finding("note", "GPU", _gpu())
     place = (options.output_dir or options.bids_dir).absolute()
