@@ -97,7 +97,10 @@ def main(argv: list[str] | None = None) -> None:
         output_file=given.out / "z_map.png",
     )
     survivors = int(np.count_nonzero(clusters.get_fdata()))
-    print(f"{survivors} voxels beyond z = {threshold:.2f}; see {given.out}")
+    if survivors:
+        print(f"{survivors} voxels beyond z = {threshold:.2f}; see {given.out}")
+    else:
+        print(f"no voxel passes {given.control} {given.alpha:g}; see {given.out}")
 
 
 if __name__ == "__main__":

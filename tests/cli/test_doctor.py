@@ -101,7 +101,9 @@ def test_a_brain_that_is_cut_off_is_a_warning(study, capsys):
     middle = int(inside[:, 2].mean())
     nb.save(image.slicer[:, :, : middle + 8], path)
     _, found = findings(study, capsys)
-    assert any("(top)" in what for what in about(found, path, "warning"))
+    (told,) = (what for what in about(found, path, "warning") if "(top)" in what)
+    # --exclude is no option of this command, and leaves a scan out of training and group only.
+    assert told.endswith("choose the others with --participant-label or --bids-filter-file")
 
 
 def test_one_scan_under_two_names_is_an_error(study, capsys):
@@ -123,6 +125,58 @@ def test_several_scans_of_a_session_are_told(study, capsys):
     study.tiny.scan(second, 3)
     _, found = findings(study, capsys, "--headers-only")
     assert "2 T1w of one session" in about(found, f"{first.name}, {second.name}", "note")[0]
+
+
+def test_all_misnamed_scans_are_errors_and_the_others_are_looked_at(study, capsys):
+    names = ("sub-bad_name/anat/sub-bad_name_T1w.nii.gz", "sub-mism/anat/sub-other_T1w.nii.gz")
+    twin = study.bids / "sub-01/anat/sub-01_desc-copy_T1w.nii.gz"
+    for path in (wrong := [study.bids / name for name in names]):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"not read")
+    twin.write_bytes(b"not read")
+    change(study.t1w("02"), sform=nb.load(study.t1w("02")).affine @ np.diag([1, 1, 3.5, 1]))
+    code, found = findings(study, capsys, "--headers-only")
+    assert code == 1
+    assert [f["file"] for f in found if f["level"] == "error"] == [*map(str, wrong), str(twin)]
+    for path in wrong:
+        assert about(found, path, "error")[0].startswith("its name must begin with")
+    assert "same BIDS entities as sub-01_T1w.nii.gz" in about(found, twin, "error")[0]
+    assert "voxels of 1x1x3.5 mm" in about(found, study.t1w("02"), "warning")[0]
+
+
+def test_where_all_scans_are_misnamed_that_is_all_that_is_told(study, capsys):
+    for label in ("01", "02"):
+        study.t1w(label).rename(study.t1w(label).with_name("sub-x_T1w.nii.gz"))
+    code, found = findings(study, capsys)
+    assert code == 1
+    assert [f["level"] for f in found] == ["error", "error"]
+
+
+def test_participants_without_a_scan_are_named(study, tmp_path, capsys):
+    other = study.bids / "sub-03" / "anat" / "sub-03_T2w.nii.gz"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    # With and without sub-, as tables have it; seven more are too many to name.
+    listed = ["sub-01", "02", "sub-03", *(f"sub-1{n}" for n in range(7))]
+    table = "\n".join(["participant_id\tage", *(f"{one}\tn/a" for one in listed)])
+    (study.bids / "participants.tsv").write_text(table)
+    code, found = findings(study, capsys, "--headers-only")
+    assert code == 0
+    empty = "a folder, but no T1w scan (anat/*_T1w.nii.gz){}: nothing to register"
+    assert about(found, "sub-03", "note") == [empty.format("")]
+    absent = "sub-10, sub-11, sub-12, sub-13, sub-14 and 2 more"
+    assert about(found, absent, "note") == [
+        "in participants.tsv, but without a folder in the dataset"
+    ]
+    (tmp_path / "filter.json").write_text('{"t1w": {"subject": "01"}}')
+    _, found = findings(
+        study, capsys, "--headers-only", "--bids-filter-file", str(tmp_path / "filter.json")
+    )
+    assert about(found, "sub-02, sub-03", "note") == [
+        empty.format(" that --bids-filter-file lets pass")
+    ]
+    _, found = findings(study, capsys, "--headers-only", "--participant-label", "01")
+    assert not [f for f in found if "sub-03" in f["file"] or "sub-10" in f["file"]]
 
 
 def test_scans_without_labels_are_named(study, capsys):
@@ -148,7 +202,8 @@ def test_stripped_and_whole_heads_together_are_a_warning(study, capsys):
     noise = np.random.default_rng(0).integers(1, 60, data.shape)
     change(study.t1w("02"), data=(data + noise).astype(np.int16))
     _, found = findings(study, capsys)
-    assert any("a confound" in f["what"] for f in found if f["level"] == "warning")
+    (told,) = about(found, "sub-01_T1w.nii.gz", "warning")
+    assert told.startswith("1 of 2 scans is skull-stripped, unlike the others")
 
 
 @pytest.mark.parametrize(
@@ -205,11 +260,11 @@ def test_masks_of_derivatives_are_told(study, capsys):
     code, found = findings(study, capsys, "-d", f"masks={folder}")
     assert code == 1
     assert about(found, path, "error") == [
-        "the brain mask given does not overlap the scan: is it another scan's?"
+        "the brain mask given does not overlap the image: is it another one's?"
     ]
     path.unlink()
     _, found = findings(study, capsys, "--headers-only", "-d", f"masks={folder}")
-    assert "1 of 2 scans lack the brain mask" in about(found, "sub-02_T1w.nii.gz", "warning")[0]
+    assert "1 of 2 scans lacks the brain mask" in about(found, "sub-02_T1w.nii.gz", "warning")[0]
 
 
 def test_masks_that_were_not_fetched_are_errors_and_segmentations_are_warned_of(study, capsys):
@@ -303,6 +358,17 @@ def test_a_single_voxel_is_told_and_does_not_end_the_command(study, capsys):
     change(study.t1w("01"), data=data)
     _, found = findings(study, capsys)
     assert any("hardly a voxel" in what for what in about(found, study.t1w("01"), "warning"))
+
+
+def test_what_is_told_of_one_is_told_of_one(study, capsys):
+    data = np.asarray(nb.load(study.t1w("01")).dataobj).astype(np.float32)
+    data[0, 0, 0] = np.nan
+    change(study.t1w("01"), data=data)
+    main([str(study.bids), "--participant-label", "01"])
+    said = capsys.readouterr().out
+    assert "\n1 T1w scan: 0 errors, 2 warnings, " in said
+    assert " minutes for 1 scan, 1 at once" in said
+    assert ": 1 voxel is not finite" in said
 
 
 def test_a_mask_of_impossible_size_is_told(study, capsys):

@@ -400,19 +400,42 @@ def test_a_mask_that_does_not_fit_is_named(name, odd, message, folder, scan, aff
 
 @pytest.mark.parametrize(
     ("odd", "message"),
-    [("elsewhere", "not on the grid"), ("fractions", "no intensity is above 1")],
+    [
+        ("elsewhere", "moving.nii: not on the grid of .*fixed.nii; Conform"),
+        ("fractions", "moving.nii: its intensities reach 1 instead of 255; .* Conform"),
+        ("own scale", "fixed.nii: its intensities reach 98 instead of 255; .* network_brain of"),
+    ],
 )
-def test_a_scan_that_was_not_conformed_is_not_registered(odd, message, folder, mask, affine_file):
-    files = {
-        "elsewhere": image(folder / "elsewhere.nii", texture().astype(np.uint8), AWAY),
-        "fractions": image(folder / "fractions.nii", texture() / 255),
-    }
-    fixed = image(folder / "fixed.nii", texture().astype(np.uint8))
+def test_images_that_were_not_conformed_are_not_registered(
+    odd, message, folder, mask, affine_file
+):
+    tops = {"fractions": (1, 255), "own scale": (255, 98)}.get(odd, (255, 255))
+    affines = (AWAY if odd == "elsewhere" else AFFINE), AFFINE
+    moving, fixed = (
+        image(folder / f"{name}.nii", texture() * np.float32(top / texture().max()), affine)
+        for name, top, affine in zip(("moving", "fixed"), tops, affines, strict=True)
+    )
     with pytest.raises(ValueError, match=message):
         outputs_of(
-            "Register", moving=files[odd], fixed=fixed, mask=mask, affine_file=affine_file,
+            "Register", moving=moving, fixed=fixed, mask=mask, affine_file=affine_file,
             iterations=1,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_label_maps_are_not_blended(interpolation, folder, segmentation, forward):
+    named = Path(segmentation).rename(folder / "sub-01_desc-aseg_dseg.nii")
+    with pytest.raises(ValueError, match=f"_dseg.nii: by its name a label map.*{interpolation}"):
+        outputs_of(
+            "ApplyTransform", in_file=str(named), reference=str(named), transform=[forward],
+            interpolation=interpolation,
+        )  # fmt: skip
+
+
+def test_a_mask_that_no_field_reaches_has_no_determinant(folder, forward):
+    away = image(folder / "away_mask.nii", box(), AWAY)
+    with pytest.raises(ValueError, match=r"away_mask.nii: lies outside the field of .*forward.h5"):
+        outputs_of("JacobianMap", transform=forward, mask_file=away)
 
 
 def test_all_fields_of_a_transform_have_their_part_in_its_determinant(folder, mask):

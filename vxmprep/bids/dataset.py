@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def choose_scans(
     sessions: Sequence[str] = (),
     bids_dir: Path,
 ) -> list[Scan]:
-    """Keep the scans of some participants and sessions, whose results would be their own.
+    """Keep the scans of some participants and sessions, if results of all will be their own.
 
     Parameters
     ----------
@@ -141,8 +141,24 @@ def choose_scans(
     Raises
     ------
     DatasetError
-        If no scan has one of the labels, nothing is left, or names of what is left are
-        ambiguous.
+        If no scan has one of the labels, nothing is left, or `misnamed` is any that is left.
+    """
+    chosen = labelled(scans, participants=participants, sessions=sessions, bids_dir=bids_dir)
+    for why in misnamed(chosen, bids_dir).values():
+        raise DatasetError(why)
+    return chosen
+
+
+def labelled(
+    scans: Sequence[Scan],
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    bids_dir: Path,
+) -> list[Scan]:
+    """Keep the scans of some participants and sessions, whatever their names.
+
+    As `choose_scans`, which refuses those that are `misnamed`.
     """
     people = _known(participants, "sub-", {scan.participant for scan in scans}, bids_dir)
     visits = _known(sessions, "ses-", {scan.session for scan in scans}, bids_dir)
@@ -156,15 +172,32 @@ def choose_scans(
             f"{bids_dir}: no T1w scan of {who} in {when}; check --participant-label and "
             "--session-label"
         )
-    sound = well_named(chosen, bids_dir)
-    for scan in chosen:
-        if scan not in sound:
-            raise DatasetError(
-                f"{scan.path}: its name must begin with its folders' labels, "
-                f"{_folders(scan, bids_dir)}_, and labels have letters and digits only; rename it"
-            )
-    _refuse_twins(chosen)
     return chosen
+
+
+def misnamed(scans: Sequence[Scan], bids_dir: Path) -> dict[Scan, str]:
+    """Say which scans have names that would make their results another's.
+
+    Parameters
+    ----------
+    scans : sequence of Scan
+        As `find_scans` gives them.
+    bids_dir : path
+        The dataset.
+
+    Returns
+    -------
+    dict
+        What is wrong with a name and what to do, in one line, by the scan.
+    """
+    sound = set(well_named(scans, bids_dir))
+    wrong = {
+        scan: f"{scan.path}: its name must begin with its folders' labels, "
+        f"{_folders(scan, bids_dir)}_, and labels have letters and digits only; rename it"
+        for scan in scans
+        if scan not in sound
+    }
+    return wrong | _twins(sound)
 
 
 def well_named(scans: Sequence[Scan], bids_dir: Path) -> list[Scan]:
@@ -215,17 +248,19 @@ def _is_ours(description: Path) -> bool:
         return False
 
 
-def _refuse_twins(scans: list[Scan]) -> None:
-    """Refuse scans whose derivatives would have the same names."""
+def _twins(scans: Iterable[Scan]) -> dict[Scan, str]:
+    """Say which scans would have derivatives of the same names as one before."""
     seen: dict[tuple, Scan] = {}
+    wrong = {}
     for scan in sorted(scans, key=lambda scan: scan.path):
         twin = seen.setdefault(scan.entities, scan)
         if twin is not scan:
-            raise DatasetError(
+            wrong[scan] = (
                 f"{scan.path}: has the same BIDS entities as {twin.path.name}, so their results "
                 "would overwrite each other; remove one of them, or choose with "
                 "--bids-filter-file (is this a folder of derivatives?)"
             )
+    return wrong
 
 
 def _known(

@@ -33,6 +33,17 @@ def read_sites(bids_dir: Path) -> dict[str, str]:
     return _read_column(bids_dir / "participants.tsv", SITE)
 
 
+def read_labels(bids_dir: Path) -> list[str]:
+    """Read which participants a participants.tsv lists: labels without ``sub-``, as there.
+
+    Parameters
+    ----------
+    bids_dir : path
+        Root of the dataset.
+    """
+    return list(_read_column(bids_dir / "participants.tsv", ["participant_id"]))
+
+
 def read_people(table: Path) -> dict[str, str]:
     """Read who stands behind participants that are one person under several labels.
 

@@ -24,6 +24,9 @@ OF_FREESURFER = {
 }
 """Names of FreeSurfer's volumes, by the suffix that BIDS has for what they hold."""
 
+LABEL_NAMES = re.compile(r"dseg|mask|aseg.*|aparc.*|wmparc|labels?|.*_labels?|ribbon")
+"""Suffixes and names of label maps."""
+
 
 def entities_of(path: str | Path) -> dict[str, str]:
     """Give the entities of a BIDS name.
@@ -46,6 +49,20 @@ def suffix_of(path: str | Path) -> str:
     ('mask', 'aparc+aseg')
     """
     return Path(path).name.split(".")[0].split("_")[-1]
+
+
+def holds_ids(path: str | Path) -> bool:
+    """Say whether a file holds by its name numbers of structures, which must not be blended.
+
+    A mask that is blended is the share of each voxel within it.
+
+    Examples
+    --------
+    >>> [holds_ids(name) for name in ("sub-01_dseg.nii.gz", "aseg.mgz", "brain_mask.nii")]
+    [True, True, False]
+    """
+    suffix = suffix_of(path)
+    return LABEL_NAMES.fullmatch(suffix) is not None and suffix != "mask"
 
 
 def named_in(space: str, path: str | Path, extension: str) -> str:

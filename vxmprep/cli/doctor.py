@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
+from vxmprep.cli.cohort import counted
 from vxmprep.cli.options import Parser, named_path, positive
 from vxmprep.resources import available_memory_gb, available_processors
 
@@ -31,6 +32,11 @@ MB_OF_OUTPUT = 57
 
 LEVELS = ("error", "warning", "note")
 
+LEAVE_OUT = (
+    "look at it; to leave the scan out, choose the others with --participant-label or "
+    "--bids-filter-file"
+)
+
 DESCRIPTION = """\
 Look at a BIDS dataset and say, with names of files, what would fail, be wrong or surprise. Nothing
 is written. Reads every T1w scan once, a second or a few each; --headers-only takes less.
@@ -41,7 +47,8 @@ what is looked at:
   every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
                  skull-stripped or not; a brain that is cut off, or whose size or shape is not that
                  of an adult's; voxels not finite
-  the dataset    several T1w of a session; one scan under two names; stripped and whole heads mixed
+  the dataset    names that are not BIDS's; participants without a T1w; several T1w of a session;
+                 one scan under two names; stripped and whole heads mixed
   other files    FreeSurfer subjects missing, labels absent, segmentations and masks that were not
                  fetched or are another scan's
   this machine   processors, memory, GPU, disk, and the hours that it will take
@@ -166,10 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         for finding in findings:
             print(f"{finding.level}: {finding.file}: {finding.what}")
-        said = ", ".join(
-            f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS
-        )
-        print(f"{len(scans)} T1w scans: {said}")
+        said = ", ".join(counted(counts[level], level) for level in LEVELS)
+        print(f"{counted(len(scans), 'T1w scan')}: {said}")
     return 1 if counts["error"] else 0
 
 
@@ -177,12 +182,12 @@ def examine(
     options: argparse.Namespace, filters: Filters | None = None
 ) -> tuple[list[Scan], list[Finding]]:
     """Look at everything."""
-    from vxmprep.bids.dataset import choose_scans, find_scans, well_named
+    from vxmprep.bids.dataset import find_scans, labelled, misnamed, well_named
     from vxmprep.bids.index import DatasetError
 
     try:
         every = find_scans(options.bids_dir, filters=filters)
-        scans = choose_scans(
+        asked = labelled(
             every,
             participants=options.participant_label,
             sessions=options.session_label,
@@ -190,13 +195,19 @@ def examine(
         )
     except DatasetError as error:
         return [], [_finding("error", options.bids_dir, error)]
+    refused = misnamed(asked, options.bids_dir)
+    scans = [scan for scan in asked if scan not in refused]
+    findings = [_finding("error", scan.path, why) for scan, why in refused.items()]
+    findings += _without_scans(every, options)
+    if not scans:
+        return [], findings
     segmentations = _segmentations(scans, options)
     every = well_named(every, options.bids_dir)
     found = _masks(every, options)
     masks = found if len(found) == len(every) else {}  # none is taken where some lack one
     here = [{s: f for s, f in some.items() if f.exists()} for some in (segmentations, masks)]
     seen = list(_each_scan(scans, *here, options))
-    findings = [finding for _, _, some in seen for finding in some]
+    findings += [finding for _, _, some in seen for finding in some]
     checkups = {scan.path: checkup for scan, checkup, _ in seen if checkup is not None}
     findings += _sessions(scans)
     findings += _twins(checkups)
@@ -211,6 +222,26 @@ def _finding(level: str, file: Path | str, what: object) -> Finding:
     """Make a finding of a message that may begin with the file's name."""
     text = " ".join(str(what).split())
     return Finding(level, str(file), text.removeprefix(f"{file}: "))
+
+
+def _without_scans(every: Sequence[Scan], options: argparse.Namespace) -> list[Finding]:
+    """Name the participants of whom there is no T1w scan; who was asked for has one."""
+    from vxmprep.bids.participants import read_labels
+
+    if options.participant_label:
+        return []
+    root = options.bids_dir
+    scanned = {scan.path.relative_to(root.absolute()).parts[0] for scan in every}
+    folders = {folder.name for folder in root.glob("sub-*") if folder.is_dir()}
+    kept = " that --bids-filter-file lets pass" if options.bids_filter_file else ""
+    empty = f"a folder, but no T1w scan (anat/*_T1w.nii.gz){kept}: nothing to register"
+    absent = "in participants.tsv, but without a folder in the dataset"
+    listed = {f"sub-{label}" for label in read_labels(root)}
+    return [
+        _finding("note", _some(sorted(names)), text)
+        for names, text in ((folders - scanned, empty), (listed - folders, absent))
+        if names
+    ]
 
 
 def _segmentations(scans: Sequence[Scan], options: argparse.Namespace) -> dict[Path, Path]:
@@ -241,7 +272,9 @@ def _each_scan(
     """Look at one scan after the other."""
     for number, scan in enumerate(scans, start=1):
         if sys.stderr.isatty():
-            print(f"\r{number} of {len(scans)} scans", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{number} of {counted(len(scans), 'scan')}", end="", file=sys.stderr, flush=True
+            )
         path = scan.path
         yield scan, *_scan(path, segmentations.get(path), masks.get(path), options)
     if sys.stderr.isatty():
@@ -271,13 +304,14 @@ def _scan(
     if checkup.cut:
         what = "brain" if checkup.stripped else "head"
         text = f"the {what} is cut off ({', '.join(checkup.cut)}), which registers badly"
-        findings.append(_finding("warning", path, f"{text}; look at it, or --exclude it"))
+        findings.append(_finding("warning", path, f"{text}; {LEAVE_OUT}"))
     elif checkup.doubts:
-        text = f"{'; '.join(checkup.doubts)}; look at it, or --exclude it"
+        text = f"{'; '.join(checkup.doubts)}; {LEAVE_OUT}"
         whose = mask if mask is not None and not checkup.mask else path
         findings.append(_finding("warning", whose, text))
     if checkup.not_finite:
-        text = f"{checkup.not_finite} voxels are not finite and will count as 0"
+        what = "voxel is" if checkup.not_finite == 1 else "voxels are"
+        text = f"{checkup.not_finite} {what} not finite and will count as 0"
         findings.append(_finding("warning", path, text))
     if checkup.segmentation:
         findings.append(_finding("error", segmentation, checkup.segmentation))
@@ -353,9 +387,10 @@ def _strip(
         ]
     findings = _mixed(checkups)
     if len(lacking) < len(every):
+        lack = "lacks" if len(lacking) == 1 else "lack"
         text = (
-            f"{len(lacking)} of {len(every)} scans lack the brain mask in --derivatives that the "
-            "others have, so none of these is taken; complete them"
+            f"{len(lacking)} of {len(every)} scans {lack} the brain mask in --derivatives that "
+            "the others have, so none of these is taken; complete them"
         )
         findings.append(_finding("warning", _some([scan.path.name for scan in lacking]), text))
     return findings
@@ -373,9 +408,9 @@ def _mixed(checkups: dict[Path, Checkup]) -> list[Finding]:
     if not (stripped and heads):
         kind = "skull-stripped already" if stripped else "whole heads; deepbet will strip them"
         return [_finding("note", "skull", f"all scans are {kind}")] if checkups else []
-    fewer, what = (stripped, "skull-stripped") if len(stripped) <= len(heads) else (heads, "not")
+    fewer, what = (stripped, "") if len(stripped) <= len(heads) else (heads, "not ")
     text = (
-        f"{len(fewer)} of {len(checkups)} scans {'are' if what != 'not' else 'are not'} "
+        f"{len(fewer)} of {len(checkups)} scans {'is' if len(fewer) == 1 else 'are'} {what}"
         "skull-stripped, unlike the others: masks of different makers are a confound"
     )
     return [_finding("warning", _some([path.name for path in fewer]), text)]
@@ -392,8 +427,7 @@ def _labels(
         where = f"in {folder}" if folder else "(no FreeSurfer directory was found)"
         text = f"no scan has labels {where}: no Dice will be measured; see --fs-subjects-dir, -d"
         return [_finding("warning" if folder else "note", "labels", text)]
-    text = "without labels: no Dice will be measured for these"
-    return [_finding("warning", _some(lacking), text)]
+    return [_finding("warning", _some(lacking), "without labels: no Dice will be measured")]
 
 
 def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
@@ -405,7 +439,9 @@ def _machine(scans: int, options: argparse.Namespace) -> Iterator[Finding]:
         yield _finding("error", "memory", text)
     hours = scans * SECONDS_PER_SCAN / at_once / 3600
     time = f"{hours:.1f} hours" if hours >= 1 else f"{max(2, math.ceil(60 * hours))} minutes"
-    text = f"about {time} for {scans} scans, {at_once} at once ({memory:.0f} GB of memory)"
+    text = (
+        f"about {time} for {counted(scans, 'scan')}, {at_once} at once ({memory:.0f} GB of memory)"
+    )
     yield _finding("note", "time", f"{text}; training comes on top")
     yield _finding("note", "GPU", _gpu())
     place = (options.output_dir or options.bids_dir).absolute()

@@ -68,6 +68,12 @@ class JacobianMap(SimpleInterface):
                 f"{self.inputs.transform}: holds no displacement field; give the whole transform"
             )
         transform, grid = deformable.as_itk(), Grid.of(mask)
+        field = deformable.members[0]
+        if not field.covers(grid.world(np.argwhere(inside))).any():
+            raise ValueError(
+                f"{self.inputs.mask_file}: lies outside the field of {self.inputs.transform}; "
+                "give the mask of what the transform resamples onto"
+            )
         values = np.asarray(jacobian_determinant(transform, grid).dataobj)
         reversed_volume = non_diffeomorphic_volume(displacement_in_voxels(transform, grid), inside)
         found = folding_summary(

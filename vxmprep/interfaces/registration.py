@@ -16,8 +16,8 @@ from vxmprep.config import default_iterations
 
 
 class _RegisterInputSpec(BaseInterfaceInputSpec):
-    moving = File(exists=True, mandatory=True, desc="scan on the network's grid, uint8")
-    fixed = File(exists=True, mandatory=True, desc="atlas on the network's grid, uint8")
+    moving = File(exists=True, mandatory=True, desc="scan on the network's grid, 0 to 255")
+    fixed = File(exists=True, mandatory=True, desc="atlas on the network's grid, 0 to 255")
     mask = File(exists=True, mandatory=True, desc="the atlas's brain mask there")
     affine_file = File(exists=True, mandatory=True, desc="ITK affine, atlas to scan")
     model = traits.Either(
@@ -88,10 +88,14 @@ class Register(SimpleInterface):
                 f"{self.inputs.moving}: not on the grid of {self.inputs.fixed}; Conform brings it "
                 "there"
             )
-        if np.asarray(moving.dataobj).max() <= 1:
-            raise ValueError(
-                f"{self.inputs.moving}: no intensity is above 1; Conform scales them to 255"
-            )
+        sources = {"moving": "Conform", "fixed": "network_brain of PrepareAtlas"}
+        for (name, source), image in zip(sources.items(), (moving, fixed), strict=True):
+            top = np.asarray(image.dataobj).max()
+            if not 128 < top <= 255:
+                raise ValueError(
+                    f"{getattr(self.inputs, name)}: its intensities reach {top:.4g} instead of "
+                    f"255; give what comes from {source}"
+                )
         if isdefined(self.inputs.num_threads):
             torch.set_num_threads(self.inputs.num_threads)
         affine = read_affine(self.inputs.affine_file)

@@ -28,7 +28,7 @@ class _ApplyTransformInputSpec(BaseInterfaceInputSpec):
         "nearest",
         "label",
         usedefault=True,
-        desc="nearest or label (smoother borders) for label maps",
+        desc="nearest or label (smoother borders) for label maps, which the others would blend",
     )
     modulation = traits.Enum(
         "full",
@@ -60,6 +60,7 @@ class ApplyTransform(SimpleInterface):
     output_spec = _ApplyTransformOutputSpec
 
     def _run_interface(self, runtime):
+        from vxmprep.bids.transforms import holds_ids
         from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.opening import open_series
         from vxmprep.spatial.series import resample_file
@@ -69,6 +70,11 @@ class ApplyTransform(SimpleInterface):
         for path in self.inputs.transform:
             chain = chain.then(read_itk(path))
         modulation = self.inputs.modulation
+        if self.inputs.interpolation in ("linear", "cubic") and holds_ids(self.inputs.in_file):
+            raise ValueError(
+                f"{self.inputs.in_file}: by its name a label map, whose numbers "
+                f"{self.inputs.interpolation} interpolation would blend; give nearest or label"
+            )
         out = Path(runtime.cwd) / "warped.nii"
         resample_file(
             self.inputs.in_file,

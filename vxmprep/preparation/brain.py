@@ -134,7 +134,7 @@ def mask_on_scan(
     )  # fmt: skip
     on_scan = sitk.GetArrayFromImage(placed).T
     if not on_scan.any():
-        raise ImageError("the brain mask given does not overlap the scan: is it another scan's?")
+        raise ImageError("the brain mask given does not overlap the image: is it another one's?")
     return like(on_scan, image)
 
 

@@ -37,7 +37,9 @@ def conform(
     data = np.asarray(resample(image, grid, atlas_to_scan).dataobj)
     inside = np.asarray(resample(mask, grid, atlas_to_scan).dataobj) >= 0.5
     if not inside.any():
-        raise ValueError("the brain lies outside the atlas's grid: the affine cannot be right")
+        raise ValueError(
+            "the brain lies outside the atlas's grid: the affine or the reference is not its own"
+        )
     top = np.percentile(data[inside], WHITEST)
     scaled = np.where(inside, np.clip(data / max(top, np.finfo(np.float32).tiny), 0, 1), 0)
     return nb.Nifti1Image(np.rint(255 * scaled).astype(np.uint8), grid.affine)

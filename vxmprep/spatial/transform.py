@@ -48,16 +48,20 @@ class Field:
         """Map points (n, 3), RAS mm."""
         from scipy.ndimage import map_coordinates
 
-        indices = self.grid.indices(points)
-        inside = ((indices >= -0.5) & (indices < np.array(self.grid.shape) - 0.5)).all(axis=1)
+        inside = self.covers(points)
         moved = np.array(points, dtype=float)
-        where = indices[inside].T
+        where = self.grid.indices(points)[inside].T
         for axis in range(3):
             values = self.displacement[..., axis]
             moved[inside, axis] += map_coordinates(
                 values, where, output=float, order=1, mode="nearest"
             )
         return moved
+
+    def covers(self, points: np.ndarray) -> np.ndarray:
+        """Say which points (n, 3), RAS mm, lie within the outer voxels' edges."""
+        indices = self.grid.indices(points)
+        return ((indices >= -0.5) & (indices < np.array(self.grid.shape) - 0.5)).all(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
