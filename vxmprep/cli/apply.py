@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +26,6 @@ KINDS = {
     ".trk": "streamlines", ".tck": "streamlines",
 }  # fmt: skip
 """What a file holds, by the end of its name."""
-
-LABEL_NAMES = re.compile(r"dseg|mask|aseg.*|aparc.*|wmparc|labels?|.*_labels?|ribbon")
-"""Suffixes and names of label maps."""
 
 ROOM = 50.0
 """Millimetres around a transform's field where points may lie: electrodes are outside the head."""
@@ -283,7 +279,7 @@ def run(task: Task) -> str:
 
 
 def _task(source: Path, participant: str | None, options: argparse.Namespace) -> Task:
-    from vxmprep.bids.transforms import find_transform, grid_file, suffix_of
+    from vxmprep.bids.transforms import LABEL_NAMES, find_transform, grid_file, suffix_of
     from vxmprep.spatial.opening import ImageError
 
     extension = next((end for end in KINDS if source.name.lower().endswith(end)), None)
@@ -424,19 +420,16 @@ def _check_source(source: Path, kind: str) -> None:
 
 def _check_way(source: Path, interpolation: str, options: argparse.Namespace) -> None:
     """Refuse to blend the numbers of labels, and to modulate them."""
-    from vxmprep.bids.transforms import suffix_of
+    from vxmprep.bids.transforms import holds_ids, suffix_of
 
-    suffix = suffix_of(source)
-    blends = interpolation in ("linear", "cubic")
-    # A mask that is blended is the share of each voxel within it.
-    if blends and LABEL_NAMES.fullmatch(suffix) and suffix != "mask":
+    named, blends = holds_ids(source), interpolation in ("linear", "cubic")
+    if blends and named:
         raise UsageError(
             f"{source}: -n {interpolation} would blend the numbers of its labels; give -n nearest "
-            f"or label, or another name than {suffix} if it holds none"
+            f"or label, or another name than {suffix_of(source)} if it holds none"
         )
     if options.modulate and not blends:
         # Another name is only needed where this one would forbid -n linear.
-        named = LABEL_NAMES.fullmatch(suffix) and suffix != "mask"
         raise UsageError(
             f"{source}: labels cannot be modulated; if it is a map of amounts, give -n linear"
             + (", and a name that is not of labels" if named else "")

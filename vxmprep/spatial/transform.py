@@ -58,10 +58,10 @@ class Field:
             )
         return moved
 
-    def covers(self, points: np.ndarray) -> np.ndarray:
-        """Say which points (n, 3), RAS mm, lie within the outer voxels' edges."""
-        indices = self.grid.indices(points)
-        return ((indices >= -0.5) & (indices < np.array(self.grid.shape) - 0.5)).all(axis=1)
+    def covers(self, points: np.ndarray, room: float = 0.0) -> np.ndarray:
+        """Say which points (n, 3), RAS mm, lie within the outer voxels' edges and `room` mm."""
+        indices, edge = self.grid.indices(points), 0.5 + room / self.grid.spacing
+        return ((indices >= -edge) & (indices < np.array(self.grid.shape) - 1 + edge)).all(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +107,8 @@ class Transform:
         """
         for number, member in enumerate(self.members):
             if isinstance(member, Field):
-                indices = member.grid.indices(Transform(self.members[:number])(points))
-                margin = room / member.grid.spacing
-                last = np.array(member.grid.shape) - 1
-                return bool(((indices >= -margin) & (indices <= last + margin)).all(axis=1).any())
+                there = Transform(self.members[:number])(points)
+                return bool(member.covers(there, room).any())
         return True
 
     @property
