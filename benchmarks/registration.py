@@ -28,6 +28,7 @@ voxels of the brain mask with a determinant of 0 or less.
 import argparse
 import json
 import multiprocessing
+import re
 import resource
 import subprocess
 import sys
@@ -56,6 +57,9 @@ from vxmprep.spatial.resample import resample
 
 METHODS = "affine,greedy,greedy-smooth,refine:110,network:0,network:46"
 SMOOTHING = {"greedy": "1.732vox 0.7071vox", "greedy-smooth": "2vox 1.5vox"}
+METHOD = re.compile(
+    r"affine|greedy|greedy-smooth|syn|(refine|network):\d+(:(float32|bfloat16|auto))?"
+)
 BOOTSTRAP = 2000
 
 
@@ -83,6 +87,9 @@ def main() -> None:
     scans = {task.scan.stem: (task.segmentation, _files(task)) for task in labelled}
     atlas = prepare_atlas(plan.atlas)
     methods = options.methods.split(",")
+    for method in methods:
+        if not METHOD.fullmatch(method):
+            parser.error(f"--methods: {method!r} is none; see --help")
     if not options.table:
         for stem, (_, files) in scans.items():
             for method in methods:

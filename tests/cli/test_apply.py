@@ -174,6 +174,7 @@ def test_what_lies_on_no_scan_is_named_after_the_participant(derivatives, tmp_pa
     [
         ("aseg.mgz", "desc-aseg_dseg"),
         ("aparc+aseg.mgz", "desc-aparcaseg_dseg"),
+        ("T2_brain.mgz", "desc-T2_brain"),
         ("aparc.a2009s+aseg.mgz", "desc-aparca2009saseg_dseg"),
         ("norm.mgz", "desc-norm_T1w"),
         ("T2.mgz", "T2"),
@@ -373,9 +374,25 @@ BAD = {
         ["-i", "IMAGE", "LABELS", "-t", "AFFINE", "-r", "IMAGE", "-o", "o.nii"],
         "one file for several results",
     ),
-    "one file for two participants": (
-        ["-i", "POINTS", "--participant-label", "1", "2", "-t", "AFFINE", "-o", "o.csv"],
-        "one file for several results",
+    "one transform for two participants": (
+        ["-i", "POINTS", "--participant-label", "1", "2", "-t", "AFFINE", "-o", "o"],
+        "--participant-label: -t is the same for all; give one label",
+    ),
+    "one participant's for two": (
+        [
+            "-i",
+            "MASK",
+            "--participant-label",
+            "1",
+            "2",
+            "--derivatives",
+            ".",
+            "--to",
+            "T1w",
+            "-o",
+            "o",
+        ],
+        "sub-01_mask.nii: is one participant's by its name",
     ),
     "another kind of file": (
         ["-i", "IMAGE", "-t", "AFFINE", "-r", "IMAGE", "-o", "o.csv"],

@@ -260,7 +260,7 @@ def test_masks_of_derivatives_are_told(study, capsys):
     code, found = findings(study, capsys, "-d", f"masks={folder}")
     assert code == 1
     assert about(found, path, "error") == [
-        "the brain mask given does not overlap the image: is it another one's?"
+        "the brain mask given does not overlap the image: is it of another one?"
     ]
     path.unlink()
     _, found = findings(study, capsys, "--headers-only", "-d", f"masks={folder}")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -238,6 +239,7 @@ def test_files_that_are_gone_are_told_and_the_others_judged(out):
         "_dseg.nii.gz is not there any more; run the level participant again"
     )
     assert rows["sub-03"]["quality"] == "warn"
+    assert re.search(r" and \d+ more are not there any more; run", rows["sub-03"]["why"])
     assert rows["sub-05"]["quality"] == "pass", "a picture is no result"
     assert rows["sub-04"]["reference"] == "leave-one-out consensus of 6 others"
 

@@ -74,6 +74,18 @@ def test_displacements_are_what_the_map_adds(vectors):
     np.testing.assert_allclose(moved[[1, 3], [2, 4], [3, 5]], chain(points) - points, atol=1e-5)
 
 
+def test_points_are_reached_where_any_field_of_a_chain_lies():
+    small, large = (
+        Field(np.zeros((*shape, 3)), Grid(shape, np.eye(4))) for shape in ((4, 4, 4), (40, 40, 40))
+    )
+    point = np.array([[30.0, 30.0, 30.0]])
+    assert not Transform((small,)).reaches(point)
+    assert Transform((small,)).reaches(point, 27)
+    assert Transform((small, large)).reaches(point)
+    assert not Transform((small, np.diag([2.0, 2.0, 2.0, 1.0]), large)).reaches(point)
+    assert Transform((np.eye(4),)).reaches(point), "affines have no end"
+
+
 def test_a_chain_of_affines_can_be_inverted_and_one_with_a_field_not(vectors, tmp_path):
     chain = Transform((AFFINE, np.diag([2.0, 1, 1, 1])))
     np.testing.assert_allclose(chain.inverse()(chain(POINTS)), POINTS, atol=1e-9)

@@ -156,7 +156,7 @@ def test_the_card_tells_what_a_user_of_the_model_must_know(trained):
         "| segmentation_weight | 0.1 |",
         "| torch | ",
         "Cerebral-White-Matter",
-        "0 scans were left out.",
+        "Scans that were left out: 0.",
     ):
         assert said in card
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")

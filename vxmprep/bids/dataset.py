@@ -144,8 +144,8 @@ def choose_scans(
         If no scan has one of the labels, nothing is left, or `misnamed` is any that is left.
     """
     chosen = labelled(scans, participants=participants, sessions=sessions, bids_dir=bids_dir)
-    for why in misnamed(chosen, bids_dir).values():
-        raise DatasetError(why)
+    if wrong := misnamed(chosen, bids_dir):
+        raise DatasetError(next(iter(wrong.values())))
     return chosen
 
 

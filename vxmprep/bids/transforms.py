@@ -20,11 +20,11 @@ ON_SCAN = {SCAN, "individual", "native", "orig", "scanner", "ScanRAS", "fsnative
 
 OF_FREESURFER = {
     "dseg": re.compile(r"aseg.*|aparc.*|wmparc.*|ribbon"),
-    "T1w": re.compile(r"T1|norm|brain|brainmask|nu|orig"),
+    "T1w": re.compile(r"T1|norm|brain|brain\.finalsurfs|brainmask|nu|orig"),
 }
 """Names of FreeSurfer's volumes, by the suffix that BIDS has for what they hold."""
 
-LABEL_NAMES = re.compile(r"dseg|mask|aseg.*|aparc.*|wmparc|labels?|.*_labels?|ribbon")
+LABEL_NAMES = re.compile(r"dseg|mask|aseg.*|aparc.*|wmparc|labels?|ribbon")
 """Suffixes and names of label maps."""
 
 
@@ -112,11 +112,11 @@ def named_after(participant: str, session: str | None, path: str | Path) -> str:
     ('sub-01_desc-aparcaseg_dseg.mgz', 'sub-01_desc-norm_T1w.mgz')
     """
     name = Path(path).name
-    volume = name.endswith((".mgz", ".mgh"))  # dots before these belong to the name
+    volume = name.lower().endswith((".mgz", ".mgh"))  # dots before these belong to the name
     stem, dot, extension = name.rpartition(".") if volume else name.partition(".")
     *words, suffix = stem.split("_")
     for better, known in OF_FREESURFER.items() if volume else ():
-        if known.fullmatch(suffix):
+        if known.fullmatch("_".join([*(w for w in words if "-" not in w), suffix])):
             words, suffix = [*words, suffix], better
             break
     entities = [w for w in words if "-" in w and not w.startswith(("tpl-", "cohort-", "sub-"))]

@@ -13,6 +13,7 @@ import vxmprep
 from vxmprep.cli.chain import chain_of, read, split, turned
 from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
+from vxmprep.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,14 +233,25 @@ def plan(options: argparse.Namespace) -> list[Task]:
     reference = options.reference_image
     if reference is not None and not reference.is_file():
         raise UsageError(f"-r {reference}: no such file; check the path")
-    labels = options.participant_label or [None]
-    tasks = [
-        _task(source, _label(label, "sub-"), options)
-        for label in labels
-        for source in options.input
-    ]
+    given = options.participant_label or [None]
+    labels = list(dict.fromkeys(_label(label, "sub-") for label in given))
+    if len(labels) > 1:
+        _check_several(options)
+    tasks = [_task(source, label, options) for label in labels for source in options.input]
     _check_targets(tasks)
     return tasks
+
+
+def _check_several(options: argparse.Namespace) -> None:
+    """Refuse several labels where a file is one participant's, or no transform depends on them."""
+    if options.to is None:
+        raise UsageError("--participant-label: -t is the same for all; give one label")
+    for source in options.input:
+        if source.name.startswith("sub-"):
+            raise UsageError(
+                f"{source}: is one participant's by its name; several of --participant-label are "
+                "for what lies on the atlas"
+            )
 
 
 def run(task: Task) -> str:
@@ -266,14 +278,14 @@ def run(task: Task) -> str:
 
         if task.kind == "points":
             count, rows = map_table(task.source, task.target, mapping)
-            said = _counted(count, "point")
+            said = counted(count, "point")
             if count < rows:
-                said = f"{count} of {_counted(rows, 'point')}; {rows - count} without coordinates"
+                said = f"{count} of {counted(rows, 'point')}; {rows - count} without coordinates"
         elif task.kind == "surface":
             said = f"{map_surface(task.source, task.target, mapping)} vertices"
         else:
             count = map_streamlines(task.source, task.target, mapping, task.grid)
-            said = _counted(count, "streamline")
+            said = counted(count, "streamline")
     _write_sidecar(task)
     return said
 
@@ -319,7 +331,7 @@ def _task(source: Path, participant: str | None, options: argparse.Namespace) ->
             raise UsageError(str(error)) from error
     return Task(
         source, _target(source, extension, participant, options), kind, transforms, grid,
-        reference, interpolation, options.modulate if kind == "image" else None,
+        reference, interpolation, options.modulate,
     )  # fmt: skip
 
 
@@ -500,10 +512,6 @@ def _used(task: Task, transform: str) -> str:
 
 def _interpolation(text: str) -> str:
     return NAMES_OF_ANTS.get(text.split("[")[0].lower(), text.lower())
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _label(text: str | None, prefix: str) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.bids.records import Record
+from vxmprep.wording import counted
 
 if TYPE_CHECKING:
     from vxmprep.bids.dataset import Scan
@@ -169,11 +170,6 @@ def read_logs(folder: Path) -> dict[str, Log]:
         for one in people.split():
             newest[one] = Log(level, log, why, last)
     return newest
-
-
-def counted(number: int, what: str) -> str:
-    """Write a number of things, as ``1 job`` and ``2 jobs``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _note(scans: Sequence[Scan], records: dict[str, Record], logs: dict[str, Log]) -> int:

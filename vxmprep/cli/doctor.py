@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.cli.cohort import counted
 from vxmprep.cli.options import Parser, named_path, positive
 from vxmprep.resources import available_memory_gb, available_processors
+from vxmprep.wording import counted
 
 if TYPE_CHECKING:
     from vxmprep.bids.dataset import Scan
@@ -225,10 +225,10 @@ def _finding(level: str, file: Path | str, what: object) -> Finding:
 
 
 def _without_scans(every: Sequence[Scan], options: argparse.Namespace) -> list[Finding]:
-    """Name the participants of whom there is no T1w scan; who was asked for has one."""
+    """Name the participants of whom there is no T1w scan, where all are asked for."""
     from vxmprep.bids.participants import read_labels
 
-    if options.participant_label:
+    if options.participant_label or options.session_label:
         return []
     root = options.bids_dir
     scanned = {scan.path.relative_to(root.absolute()).parts[0] for scan in every}

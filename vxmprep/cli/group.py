@@ -31,7 +31,6 @@ from vxmprep.bids.tables import (
     registration_row,
     write_table,
 )
-from vxmprep.cli.cohort import counted
 from vxmprep.config import LABEL_SETS, Settings, UsageError
 from vxmprep.evaluation.cohort import CohortOverlap, LabelMaps, cohort_overlap
 from vxmprep.evaluation.quality import (
@@ -43,6 +42,7 @@ from vxmprep.evaluation.quality import (
     judge,
     judge_cohort,
 )
+from vxmprep.wording import counted
 
 PAGE = "group.html"
 

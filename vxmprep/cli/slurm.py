@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from vxmprep.bids.index import DATABASE, DatasetError
 from vxmprep.bids.validation import validate
-from vxmprep.cli.cohort import counted, read_queue, tell
+from vxmprep.cli.cohort import read_queue, tell
 from vxmprep.cli.jobs import make_jobs
 from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
 from vxmprep.cli.scripts import ORDER, Job, Site, script, submit_script
 from vxmprep.config import BUNDLED, DEFAULT_ATLAS, UsageError
+from vxmprep.wording import counted
 
 if TYPE_CHECKING:
     from vxmprep.config import Settings

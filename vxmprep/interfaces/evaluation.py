@@ -68,8 +68,7 @@ class JacobianMap(SimpleInterface):
                 f"{self.inputs.transform}: holds no displacement field; give the whole transform"
             )
         transform, grid = deformable.as_itk(), Grid.of(mask)
-        field = deformable.members[0]
-        if not field.covers(grid.world(np.argwhere(inside))).any():
+        if not deformable.reaches(grid.world(np.argwhere(inside))):
             raise ValueError(
                 f"{self.inputs.mask_file}: lies outside the field of {self.inputs.transform}; "
                 "give the mask of what the transform resamples onto"

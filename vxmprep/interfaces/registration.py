@@ -91,10 +91,10 @@ class Register(SimpleInterface):
         sources = {"moving": "Conform", "fixed": "network_brain of PrepareAtlas"}
         for (name, source), image in zip(sources.items(), (moving, fixed), strict=True):
             top = np.asarray(image.dataobj).max()
-            if not 128 < top <= 255:
+            if not 128 <= top <= 256:
                 raise ValueError(
-                    f"{getattr(self.inputs, name)}: its intensities reach {top:.4g} instead of "
-                    f"255; give what comes from {source}"
+                    f"{getattr(self.inputs, name)}: its intensities reach {top:.4g}, not 255 as "
+                    f"those of {source}; give that"
                 )
         if isdefined(self.inputs.num_threads):
             torch.set_num_threads(self.inputs.num_threads)

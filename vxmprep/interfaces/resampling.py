@@ -66,15 +66,16 @@ class ApplyTransform(SimpleInterface):
         from vxmprep.spatial.series import resample_file
         from vxmprep.spatial.transform import Transform, read_itk
 
+        if self.inputs.interpolation in ("linear", "cubic") and holds_ids(self.inputs.in_file):
+            raise ValueError(
+                f"{self.inputs.in_file}: by its name a label map, whose numbers "
+                f"{self.inputs.interpolation} interpolation would blend; give nearest or label, "
+                "or another name if it holds none"
+            )
         chain = Transform(())
         for path in self.inputs.transform:
             chain = chain.then(read_itk(path))
         modulation = self.inputs.modulation
-        if self.inputs.interpolation in ("linear", "cubic") and holds_ids(self.inputs.in_file):
-            raise ValueError(
-                f"{self.inputs.in_file}: by its name a label map, whose numbers "
-                f"{self.inputs.interpolation} interpolation would blend; give nearest or label"
-            )
         out = Path(runtime.cwd) / "warped.nii"
         resample_file(
             self.inputs.in_file,

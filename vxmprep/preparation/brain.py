@@ -134,7 +134,7 @@ def mask_on_scan(
     )  # fmt: skip
     on_scan = sitk.GetArrayFromImage(placed).T
     if not on_scan.any():
-        raise ImageError("the brain mask given does not overlap the image: is it another one's?")
+        raise ImageError("the brain mask given does not overlap the image: is it of another one?")
     return like(on_scan, image)
 
 

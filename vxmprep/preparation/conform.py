@@ -38,7 +38,7 @@ def conform(
     inside = np.asarray(resample(mask, grid, atlas_to_scan).dataobj) >= 0.5
     if not inside.any():
         raise ValueError(
-            "the brain lies outside the atlas's grid: the affine or the reference is not its own"
+            "the brain lies outside the atlas's grid: the affine is of another scan or atlas"
         )
     top = np.percentile(data[inside], WHITEST)
     scaled = np.where(inside, np.clip(data / max(top, np.finfo(np.float32).tiny), 0, 1), 0)

@@ -100,16 +100,15 @@ class Transform:
         """Give the chain in which `other` acts after this one."""
         return Transform(self.members + other.members)
 
-    def reaches(self, points: np.ndarray, room: float) -> bool:
-        """Tell whether any point (n, 3), RAS mm, comes to within `room` mm of the first field.
+    def reaches(self, points: np.ndarray, room: float = 0) -> bool:
+        """Tell whether any point (n, 3), RAS mm, comes to within `room` mm of a field.
 
         Affines have no end: without a field every point is reached.
         """
-        for number, member in enumerate(self.members):
-            if isinstance(member, Field):
-                there = Transform(self.members[:number])(points)
-                return bool(member.covers(there, room).any())
-        return True
+        fields = [i for i, member in enumerate(self.members) if isinstance(member, Field)]
+        return not fields or any(
+            self.members[i].covers(Transform(self.members[:i])(points), room).any() for i in fields
+        )
 
     @property
     def affine(self) -> np.ndarray | None:

@@ -146,7 +146,7 @@ def _markdown(card: Card) -> str:
         f"best on the validation's pairs. SHA-256 of `model.pt`: `{card.checksum}`.",
         "## Data",
         _table(["part", *next(iter(card.counts.values()))], _count_rows(card)),
-        _reasons(f"{len(card.left_out)} scans were left out.", card.left_out),
+        _reasons(f"Scans that were left out: {len(card.left_out)}.", card.left_out),
         card.without_labels
         and _reasons(
             f"Scans that were used without the labels given: {len(card.without_labels)}.",

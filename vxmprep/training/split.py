@@ -12,6 +12,7 @@ from pathlib import Path
 from vxmprep.spatial.files import replacing
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.packing import Entry
+from vxmprep.wording import counted
 
 PARTS = ("train", "validation", "test")
 
@@ -179,7 +180,7 @@ def _proportional(people: Sequence[str], strata: Mapping[str, Hashable], count: 
 
 
 def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} participant{'s' if len(names) > 1 else ''}"
+    return counted(len(names), "participant")
 
 
 def _few(names: Sequence[str], most: int = 5) -> str:
