@@ -64,10 +64,7 @@ def test_one_command_prepares_trains_and_registers_with_the_new_network(study, c
     assert "done already: 2" in capfd.readouterr().out
     assert study.results() == before
 
-
-def test_a_model_folder_that_was_moved_goes_on_by_itself(study, tmp_path):
-    assert train(study) == 0
-    moved = tmp_path / "moved"
+    moved = study.root / "moved"  # the folder goes on by itself
     study.out.rename(moved)
     config = moved / "models" / "cohort" / "config.toml"
     config.write_text(config.read_text().replace("iterations = 3", "iterations = 4"))
@@ -124,7 +121,8 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_prepared(
     assert not list(study.out.glob("sub-*"))
 
 
-def test_a_name_under_which_something_else_was_trained_is_refused(study, capfd):
+def test_what_was_trained_is_neither_replaced_nor_needed_by_what_started_from_it(study, capfd):
+    """One story, because each part of it begins with a trained network."""
     assert train(study) == 0
     before = (study.out / "models" / "cohort" / "model.pt").read_bytes()
     assert train(study, "--no-resume") == 2
@@ -143,9 +141,6 @@ def test_a_name_under_which_something_else_was_trained_is_refused(study, capfd):
     assert train(study, "--split", str(study.root / "split.json"), "--model-name", "other") == 0
     assert card_of(study, "other")["split"]["train"]["participants"] == 1
 
-
-def test_a_training_starts_from_a_network_that_is_named(study, capfd):
-    assert train(study) == 0
     first = ("--initial-model", "cohort", "--model-name", "second")
     assert train(study, *first, "--features", "4,8:8,8,4", "--voxel-size", "1") == 2
     said = capfd.readouterr().err.splitlines()[-1]
