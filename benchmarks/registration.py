@@ -357,13 +357,16 @@ def draw_curve(points: dict[str, tuple[float, float]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    kinds = dict.fromkeys(method.partition(":")[0] for method in points)
-    for kind in kinds:
-        own = sorted((at, method) for method, at in points.items() if method.split(":")[0] == kind)
+    kinds: dict[str, list] = {}
+    for method, at in points.items():
+        name, count, precision = [*method.split(":"), "", ""][:3]
+        kinds.setdefault(f"{name} {precision}".strip(), []).append((at, count))
+    for number, (kind, own) in enumerate(kinds.items()):
+        own.sort()
         axes.plot(*zip(*(at for at, _ in own), strict=True), "o-", label=kind)
-        for at, method in own:
-            if ":" in method:
-                axes.annotate(method.partition(":")[2], at, (4, -11), textcoords="offset points")
+        for at, count in own:
+            place = (4, 5) if number % 2 else (4, -12)
+            axes.annotate(count, at, place, textcoords="offset points", fontsize=8)
     axes.set_xlabel("processor seconds of the deformable registration, median")
     axes.set_ylabel("Dice, mean of pairs")
     axes.legend()
