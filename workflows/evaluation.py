@@ -82,6 +82,8 @@ def init_evaluation_wf(
     evaluate = pe.Node(EvaluateRegistration(reference=reference), name="evaluate", mem_gb=2)
 
     workflow.connect([
+        # First, and so begun first: it takes longest, and the measures wait for it.
+        (inputnode, jacobian, [("forward", "transform"), ("atlas_mask", "mask_file")]),
         (inputnode, warp_t1w, [
             ("t1w", "in_file"), ("atlas", "reference"), ("forward", "transform"),
         ]),
@@ -92,7 +94,6 @@ def init_evaluation_wf(
             ("segmentation", "labels_file"), ("mask", "mask_file"),
             ("atlas", "reference"), ("forward", "transform"),
         ]),
-        (inputnode, jacobian, [("forward", "transform"), ("atlas_mask", "mask_file")]),
         (inputnode, evaluate, [
             ("affine_summary", "affine_summary"), ("register_summary", "register_summary"),
             ("flags", "scan_flags"), ("forward", "forward"), ("inverse", "inverse"),
