@@ -41,7 +41,7 @@ NAMES_OF_ANTS = {
 
 DESCRIPTION = """\
 Apply saved transforms to images (3-D or 4-D), label maps, points, surfaces and streamlines, with
-one interpolation however many transforms there are. Which kind a file is, its name says:
+one interpolation however many transforms there are. The name of a file says which kind it is:
   .nii .nii.gz .mgz .mgh   images and label maps
   .csv .tsv                points: columns x, y, z in RAS mm (not ITK's LPS)
   .gii                     surfaces: vertices in the scanner's RAS mm, or as mris_convert writes
@@ -53,13 +53,13 @@ examples:
   # scans, maps and segmentations of a cohort, each with its own participant's transform
   vxmprep-apply -i study/sub-*/anat/*_FLAIR.nii.gz --derivatives study-vxmprep \\
       --to MNI152NLin2009cAsym -o in-mni
-  # electrodes of the scan to the atlas, with the same words: the right file is chosen
+  # electrodes of the scan to the atlas: the transform for points is chosen automatically
   vxmprep-apply -i sub-01_electrodes.tsv --derivatives study-vxmprep --to MNI152NLin2009cAsym \\
       -o in-mni
   # a region of the atlas to the scans of two people
   vxmprep-apply -i region_mask.nii.gz --participant-label 01 02 --derivatives study-vxmprep \\
       --to T1w -o in-scan
-  # a functional series over the scan to the atlas at 2 mm, interpolated once
+  # a functional series to the scan and on to the atlas at 2 mm, interpolated once
   vxmprep-apply -i sub-01_task-rest_bold.nii.gz -t bold_to_T1w.txt --derivatives study-vxmprep \\
       --to MNI152NLin2009cAsym -r MNI_2mm.nii.gz -o in-mni
   # any transforms of ITK, in the order of antsApplyTransforms
@@ -123,44 +123,44 @@ def build_parser() -> Parser:
         type=Path,
         required=True,
         metavar="OUT",
-        help="a folder, in which results are called as the inputs with their new space-; or, for "
-        "one input, a file. What it holds under these names is replaced",
+        help="a folder, for results named as the inputs with their new space-; or, for one input, "
+        "a file. Existing files of these names are replaced",
     )
     group.add_argument(
         "-r",
         "--reference-image",
         type=Path,
         metavar="IMAGE",
-        help="any image on the grid wanted (default with --to: the atlas's grid or the scan's)",
+        help="an image on the grid you want (default with --to: the atlas's or the scan's grid)",
     )
     group = parser.add_argument_group("transforms")
     group.add_argument(
         "--derivatives",
         type=Path,
         metavar="DIR",
-        help="what vxmprep (or fMRIPrep) wrote; there the participant's transforms are looked up",
+        help="output of vxmprep or fMRIPrep, in which the participant's transforms are found",
     )
     group.add_argument(
         "--to",
         metavar="SPACE",
-        help="where the inputs are to go: T1w (the participant's scan), or an atlas by the label "
-        "in the names of the files, as MNI152NLin2009cAsym",
+        help="where the inputs should go: T1w (the participant's scan), or an atlas as it is "
+        "called in the names of the files, such as MNI152NLin2009cAsym",
     )
     group.add_argument(
         "--from",
         dest="start",
         metavar="ATLAS",
-        help="the atlas that inputs come from with --to T1w, if there are transforms of several",
+        help="with --to T1w: the atlas that the inputs come from, if there are several",
     )
     group.add_argument(
         "--participant-label",
         nargs="+",
         metavar="LABEL",
-        help="whose transform (default: the sub- of each input's name); several bring a region to "
-        "each one's scan",
+        help="whose transform to use (default: by the sub- in each input's name); with several, a "
+        "region goes to each one's scan",
     )
     group.add_argument(
-        "--session-label", metavar="LABEL", help="of which session (default: the ses- there)"
+        "--session-label", metavar="LABEL", help="of which session (default: by the ses- there)"
     )
     group.add_argument(
         "-t",
@@ -169,9 +169,9 @@ def build_parser() -> Parser:
         default=[],
         metavar="XFM",
         help="a transform of ITK (.h5, .mat, .txt, .tfm, displacement .nii.gz), FreeSurfer (.mgz, "
-        ".lta) or X5, as "
-        "antsApplyTransforms takes it: the last one acts on images first, [FILE,1] inverts an "
-        "affine. With --to: what brings the inputs to where the derivatives' transform starts",
+        ".lta) or X5, as antsApplyTransforms takes it: the last one acts on images first, "
+        "[FILE,1] inverts an affine. With --to: brings the inputs to where the transform in "
+        "--derivatives starts",
     )
     group = parser.add_argument_group("how")
     group.add_argument(
@@ -181,16 +181,16 @@ def build_parser() -> Parser:
         choices=INTERPOLATIONS,
         metavar="NAME",
         help="linear; cubic (B-spline); nearest; label (linear on each label, the greatest wins: "
-        "smoother borders). ANTs's names are understood. Default: nearest for files called "
-        "dseg, mask, aseg, aparc and the like, otherwise linear",
+        "smoother borders). ANTs's names work too. Default: nearest for files called dseg, mask, "
+        "aseg, aparc and the like, otherwise linear",
     )
     group.add_argument(
         "--modulate",
         nargs="?",
         const="full",
         choices=MODULATIONS,
-        help="multiply images by the Jacobian determinant, so that amounts (of grey matter, "
-        "say) are kept: of the whole map (full, also without a word), or without its affines "
+        help="multiply images by the Jacobian determinant, so that amounts, such as of grey "
+        "matter, are kept: that of the whole map (full, the default), or without its affines "
         "(deformable)",
     )
     group.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")

@@ -28,9 +28,8 @@ ENDS = {
 """What a file of each format holds, by the end of its name."""
 
 DESCRIPTION = """\
-Write transforms of ITK, those of vxmprep and fMRIPrep among them, as other programs take them, and
-those of FreeSurfer (.mgz, .lta), FSL and X5 back. All formats resample images as the transform
-itself does, the affine included:
+Convert transforms between the formats of ITK (those of vxmprep and fMRIPrep), FreeSurfer (.mgz,
+.lta), FSL and X5. The result resamples images as the transform itself does, affine included:
   itk         .nii.gz    displacement field (antsApplyTransforms -t, 3D Slicer)
               .txt       affine
   freesurfer  .mgz       warp (mri_convert -at, mri_warp_convert; FreeSurfer 7.4 or newer)
@@ -44,7 +43,7 @@ itself does, the affine included:
 
 EPILOG = """\
 examples:
-  # the grids are those of the scan and the atlas that lie beside the transform
+  # the grids are taken from the scan and the atlas beside the transform
   vxmprep-convert sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5 -o T1w_to_MNI.mgz
   vxmprep-convert sub-01_from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5 --format fsl \\
       -r MNI.nii.gz -m sub-01_T1w.nii.gz -o T1w_to_MNI_warp.nii.gz
@@ -69,36 +68,36 @@ def build_parser() -> Parser:
         "transform",
         nargs="+",
         metavar="XFM",
-        help="transforms, put together in the order of antsApplyTransforms: the last one "
-        "acts on images first; [FILE,1] inverts an affine. For fmriprep vxmprep's OUTPUT_DIR",
+        help="transforms to combine, in the order of antsApplyTransforms: the last one acts on "
+        "images first; [FILE,1] inverts an affine. With --format fmriprep: vxmprep's OUTPUT_DIR",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="what to write"
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="file to write"
     )
     parser.add_argument(
-        "--format", choices=FORMATS, help="the program's (default: by the end of OUT)"
+        "--format", choices=FORMATS, help="the program (default: by the ending of OUT)"
     )
     parser.add_argument(
         "-r",
         "--reference-image",
         type=Path,
         metavar="IMAGE",
-        help="image on the grid that images are resampled to (default: that of the space after "
-        "to- in the name, beside XFM)",
+        help="image on the grid that images are resampled to (default: the image beside XFM of "
+        "the space after to- in its name)",
     )
     parser.add_argument(
         "-m",
         "--moving-image",
         type=Path,
         metavar="IMAGE",
-        help="image that is resampled; FSL and FreeSurfer want its grid (default: that of the "
-        "space after from- in the name, beside XFM)",
+        help="image that is resampled; FSL and FreeSurfer need its grid (default: the image "
+        "beside XFM of the space after from- in its name)",
     )
     parser.add_argument(
         "--sessionwise",
         action="store_true",
-        help="for fmriprep: hand over a scan of each session, as fMRIPrep wants them with "
-        "--subject-anatomical-reference sessionwise (default: one of each participant, the first)",
+        help="for fmriprep: one scan of each session, as fMRIPrep needs them with "
+        "--subject-anatomical-reference sessionwise (default: the first of each participant)",
     )
     parser.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")
     return parser

@@ -91,12 +91,18 @@ def build_parser() -> Parser:
         "vxmprep on it, and compare the result with the known deformation. Needs no network, no "
         "GPU and no other program.",
     )
-    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="where all of it goes")
+    parser.add_argument(
+        "output_dir", type=Path, metavar="OUTPUT_DIR", help="folder for dataset and results"
+    )
     parser.add_argument(
         "--subjects", type=positive, default=3, metavar="N", help="how many (default: 3)"
     )
     parser.add_argument(
-        "--seed", type=count, default=1, help="other seeds give other subjects (default: 1)"
+        "--seed",
+        type=count,
+        default=1,
+        metavar="N",
+        help="other seeds give other subjects (default: 1)",
     )
     parser.add_argument(
         "--nprocs",

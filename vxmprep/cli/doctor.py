@@ -38,20 +38,20 @@ LEAVE_OUT = (
 )
 
 DESCRIPTION = """\
-Look at a BIDS dataset and say, with names of files, what would fail, be wrong or surprise. Nothing
-is written. Reads every T1w scan once, a second or a few each; --headers-only takes less.
+Check a BIDS dataset and name the files that would fail or give a wrong result. Nothing is written.
+Every T1w scan is read once, which takes a second or a few each; --headers-only is faster.
 """
 
 EPILOG = """\
-what is looked at:
-  every scan     fetched and whole; orientation (left and right), voxel sizes, sform against qform;
-                 skull-stripped or not; a brain that is cut off, or whose size or shape is not that
-                 of an adult's; voxels not finite
-  the dataset    names that are not BIDS's; participants without a T1w; several T1w of a session;
-                 one scan under two names; stripped and whole heads mixed
+what is checked:
+  every scan     downloaded and readable; orientation (left and right), voxel sizes, sform against
+                 qform; skull-stripped or not; a brain that is cut off, or whose size or shape is
+                 not an adult's; voxels not finite
+  the dataset    names that are not BIDS; participants without a T1w; several T1w in a session; one
+                 scan under two names; stripped scans and whole heads mixed
   other files    FreeSurfer subjects missing, labels absent, segmentations and masks that were not
-                 fetched or are another scan's
-  this machine   processors, memory, GPU, disk, and the hours that it will take
+                 downloaded or belong to another scan
+  this machine   processors, memory, GPU, disk, and the time that it will take
 
 exit codes:
   0  nothing that would fail or be wrong (there may be warnings and notes)
@@ -95,20 +95,20 @@ def build_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="LABEL",
-        help="participants to look at, with or without sub- (default: all)",
+        help="participants to check, with or without sub- (default: all)",
     )
     parser.add_argument(
         "--session-label",
         nargs="+",
         default=[],
         metavar="LABEL",
-        help="sessions to look at, with or without ses- (default: all)",
+        help="sessions to check, with or without ses- (default: all)",
     )
     parser.add_argument(
         "--bids-filter-file",
         type=Path,
         metavar="FILE",
-        help="JSON of entities that scans must have, as for vxmprep",
+        help="JSON with the entities that scans must have, as for vxmprep",
     )
     parser.add_argument(
         "--fs-subjects-dir",
@@ -131,7 +131,7 @@ def build_parser() -> Parser:
         "--output-dir",
         type=Path,
         metavar="PATH",
-        help="where results would go: is there room? (default: the dataset's disk)",
+        help="where results would go, to check for room (default: the dataset's disk)",
     )
     parser.add_argument(
         "--nprocs",

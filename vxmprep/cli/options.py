@@ -23,32 +23,31 @@ from vxmprep.resources import available_memory_gb, available_processors
 from vxmprep.training.settings import CHOICES, TrainingSettings
 
 DESCRIPTION = """\
-Register the T1w scans of a BIDS dataset to an atlas: skull-strip, bias correction, affine,
-VoxelMorph deformable registration, with a network trained on the dataset if you want. Writes BIDS
-derivatives with transforms that ITK and ANTs read.
-What is done already is not done again.
+Register the T1w scans of a BIDS dataset to an atlas: skull-strip, bias correction, affine, and
+deformable registration with VoxelMorph, with the included network or one trained on the dataset.
+Writes BIDS derivatives with transforms that ITK and ANTs read. What is done is not done again.
 """
 
 EPILOG = """\
 levels:
   prepare       find the brain of every scan, correct its bias field, align it to the atlas
   train         prepare what is not prepared yet, train a network on all scans, and save it in
-                OUTPUT_DIR/models; a training that was stopped or killed goes on
-  participant   prepare what is not prepared yet, register and evaluate every scan, after train
-                with the network just trained
-  group         tables and a page (group.html) of all scans in OUTPUT_DIR, each with a verdict:
-                pass, warn or fail; needs OUTPUT_DIR only
+                OUTPUT_DIR/models; a training that was interrupted goes on
+  participant   prepare what is not prepared yet, register and evaluate every scan, and write its
+                page; after train with the network just trained
+  group         tables and a page (group.html) of all scans in OUTPUT_DIR, with a verdict on each:
+                pass, warn, unfinished or fail; needs OUTPUT_DIR only
 
 examples:
-  vxmprep /data/study /data/study-vxmprep participant --nprocs 8
+  vxmprep /data/study /data/study-vxmprep participant group --nprocs 8
   vxmprep /data/study /data/study-vxmprep train participant --voxel-size 2 --model-name study
   vxmprep /data/study /data/study-vxmprep group --labels common
 
 exit codes:
   0  all scans are done
-  1  some scans failed or were not reached; the others are complete, the failures listed last
+  1  some scans failed or were not reached; the others are complete, the failures are listed last
   2  bad usage or input, said in one line before any work starts
-  130, 143  interrupted by Ctrl-C, SIGTERM; the same command goes on
+  130, 143  interrupted by Ctrl-C or SIGTERM; the same command goes on
 """
 
 USAGE = "vxmprep [options] BIDS_DIR OUTPUT_DIR LEVEL [LEVEL ...]"
@@ -115,19 +114,19 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--bids-filter-file",
         type=Path,
         metavar="FILE",
-        help='JSON of entities that scans must have, as {"t1w": {"acquisition": "mprage"}}',
+        help='JSON with the entities of the scans to take: {"t1w": {"acquisition": "mprage"}}',
     )
     group.add_argument(
         "--bids-database-dir",
         type=Path,
         metavar="PATH",
-        help="where pybids keeps its index of the dataset; made if it is not there, then used as "
-        "it is",
+        help="where pybids keeps its index of the dataset; made if it is absent, otherwise used "
+        "as it is",
     )
     group.add_argument(
         "--skip-bids-validation",
         action="store_true",
-        help="do not run the BIDS validator, where one is installed (it only warns)",
+        help="do not run the BIDS validator if one is installed (it only warns)",
     )
     group.add_argument(
         "-d",
@@ -150,13 +149,13 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--exclude",
         type=Path,
         metavar="FILE",
-        help="scans that no network is trained on and that the group is made without: a "
-        "participant, session or scan on each line, as sub-01, sub-01_ses-1 or sub-01_ses-1_run-2",
+        help="scans that train and group leave out: a participant, session or scan on each line, "
+        "such as sub-01, sub-01_ses-1 or sub-01_ses-1_run-2",
     )
     group.add_argument(
         "--force",
         action="store_true",
-        help="do again what is done already; a training is not begun anew",
+        help="do again what is done; only a training is not begun anew",
     )
 
 
@@ -164,7 +163,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--atlas",
         metavar="NAME|FILE",
-        help=f"{DEFAULT_ATLAS} (comes along), fsaverage (from the FreeSurfer directory), another "
+        help=f"{DEFAULT_ATLAS} (included), fsaverage (from the FreeSurfer directory), another "
         "TemplateFlow template as NAME:cohort-1:res-1, or an image file (default: "
         f"{DEFAULT_ATLAS})",
     )
@@ -172,7 +171,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         "--atlas-name",
         type=_label,
         metavar="NAME",
-        help="label of its space- entity: letters and digits",
+        help="name of the atlas in the names of files (space-, to-), letters and digits only",
     )
     group.add_argument(
         "--atlas-labels", type=Path, metavar="FILE", help="FreeSurfer-numbered labels of the atlas"
@@ -181,31 +180,32 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         "--skull-strip",
         choices=SKULL_STRIP,
         help="how the brain is found; auto: masks of --derivatives if all scans have one, else "
-        "deepbet for scans that are not stripped already (default: auto)",
+        "deepbet for the scans that are not already stripped (default: auto)",
     )
     group.add_argument("--no-n4", dest="n4", action="store_false", help="no bias-field correction")
     group.add_argument(
         "--affine",
         choices=AFFINE,
-        help="affine registration; none: scans lie in the atlas's space (default: greedy)",
+        help="affine registration; none: scans are already in the atlas's space (default: greedy)",
     )
     group.add_argument(
         "--model",
         metavar="none|bundled|NAME|FILE",
-        help="none: refinement alone; bundled: the network that comes along, trained on T1w scans "
-        "to the default atlas; the name of a network in OUTPUT_DIR/models; or a network's file: "
-        "our checkpoint, or a .pt or .h5 of the original VoxelMorph (default: bundled with the "
-        "default atlas, none with another; after train, the network just trained)",
+        help="none: refinement alone; bundled: the included network, trained on T1w scans to the "
+        "default atlas; the name of a network in OUTPUT_DIR/models; or a network's file, from "
+        "vxmprep or a .pt or .h5 of the original VoxelMorph (default: bundled with the default "
+        "atlas, none with another; after train, the network just trained)",
     )
     group.add_argument(
         "--refine-iterations",
         type=count,
         metavar="N",
-        help="most iterations of the instance-specific optimisation, which ends earlier where "
-        "nothing is gained; 0 = off. In full: 40 at 4 mm, 40 at 2 mm, 20 at 1 mm, and 10 with a "
-        "field of 1 instead of 2 mm. After a network the last 10 come first, then 6 at 1 mm, "
-        "30 at 2 mm and the others; without one, 100 or fewer are shared among the first three: "
-        "half the time and memory, a quarter of the files, less overlap (default: "
+        help="most iterations of the instance-specific optimisation, which ends earlier if "
+        "nothing is gained; 0 = off. The full 110 are 40 at 4 mm, 40 at 2 mm, 20 at 1 mm, and 10 "
+        "with a field of 1 instead of 2 mm. After a network, a smaller N goes first to the last "
+        "10, then to 6 at 1 mm, 30 at 2 mm, and the others. Without one, 100 or fewer are shared "
+        "among the first three: half the time and memory, a quarter of the file size, less "
+        "overlap (default: "
         f"{default_iterations(network=True)} after a network, "
         f"{default_iterations(network=False)} without)",
     )
@@ -218,7 +218,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISION,
-        help="of the network; auto: bfloat16 where the device has units for it (default: auto)",
+        help="of the network; auto: bfloat16 if the device has units for it (default: auto)",
     )
 
 
@@ -235,7 +235,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "--model-name",
         type=_model_name,
         metavar="NAME",
-        help="of the network, and of its folder in OUTPUT_DIR/models (default: cohort)",
+        help="name of the network and of its folder in OUTPUT_DIR/models (default: cohort)",
     )
     option(
         "image_loss",
@@ -256,19 +256,25 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     )
     option(
         "segmentations",
-        "the scans' own; or the atlas's labels, carried to every scan by a registration without a "
-        "network (about 20 s of a processor each, once), for cohorts without segmentations",
+        "which segmentations count: the scans' own; or, for cohorts without any, the atlas's "
+        "labels, carried to every scan by a registration without a network (about 20 s of a "
+        "processor each, once)",
         choices=CHOICES["segmentations"],
     )
     option(
         "structures",
-        "labels that count in it (default: the paper's 30, or all if there are none of these)",
+        "ids of the structures whose overlap counts (default: the paper's 30, or all if there are "
+        "none of these)",
         nargs="+",
         action="extend",
         type=positive,
         metavar="LABEL",
     )
-    option("pairs", "scans to the atlas, or to scans of others", choices=CHOICES["pairs"])
+    option(
+        "pairs",
+        "register scans to the atlas, or to scans of other people",
+        choices=CHOICES["pairs"],
+    )
     option(
         "features",
         "the paper's network (vxm), its doubled form (x2), or features of encoder and decoder as "
@@ -278,23 +284,32 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     )
     option(
         "integration_steps",
-        "squarings of the stationary velocity field; 0 = a displacement field",
+        "squarings that integrate the stationary velocity field; 0 = a displacement field",
         type=count,
         metavar="N",
     )
-    option("field_resolution", "of the field", choices=CHOICES["field_resolution"])
-    option("voxel_size", "of images and network, mm", type=count, choices=CHOICES["voxel_size"])
-    option("batch_size", "pairs an iteration, of all devices", type=positive, metavar="N")
+    option(
+        "field_resolution",
+        "resolution of the field, relative to the images",
+        choices=CHOICES["field_resolution"],
+    )
+    option(
+        "voxel_size",
+        "voxel size of images and network, mm",
+        type=count,
+        choices=CHOICES["voxel_size"],
+    )
+    option("batch_size", "pairs in an iteration, all devices together", type=positive, metavar="N")
     option(
         "iterations",
-        "most iterations; it ends before where validations no longer improve",
+        "most iterations; training ends earlier if validations no longer improve",
         type=positive,
         metavar="N",
     )
-    option("learning_rate", "of Adam", type=_number(above=True), metavar="RATE")
+    option("learning_rate", "learning rate of Adam", type=_number(above=True), metavar="RATE")
     option(
         "final_learning_rate",
-        "at the last iteration, reached geometrically (default: constant)",
+        "learning rate at the last iteration, approached geometrically (default: constant)",
         type=_number(above=True),
         metavar="RATE",
     )
@@ -305,30 +320,35 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         metavar="STRENGTH",
     )
     option("validate_every", "iterations between validations", type=positive, metavar="N")
-    option("validation_pairs", "most pairs in each of them", type=positive, metavar="N")
-    option("patience", "validations without improvement that end it", type=positive, metavar="N")
+    option("validation_pairs", "most pairs in a validation", type=positive, metavar="N")
+    option(
+        "patience",
+        "validations without improvement after which training ends",
+        type=positive,
+        metavar="N",
+    )
     option("checkpoint_every", "iterations between checkpoints", type=positive, metavar="N")
     option(
         "split",
-        "JSON with lists of participants: train, validation, test (default: drawn by --seed, in "
-        "the proportions of the sites in participants.tsv)",
+        "JSON with lists of participants: train, validation and, optionally, test (default: drawn "
+        "by --seed, in the proportions of the sites in participants.tsv)",
         type=Path,
         metavar="FILE",
     )
     group.add_argument(
         "--initial-model",
         metavar="bundled|NAME|FILE",
-        help="start from the weights of a network that is there already, to fit it to the cohort "
-        "with a small --learning-rate: the bundled one, a name in OUTPUT_DIR/models, or our "
-        "checkpoint; of the same --features, --integration-steps, --field-resolution and "
+        help="start from the weights of an existing network, to adapt it to the cohort with a "
+        "small --learning-rate: the bundled one, a name in OUTPUT_DIR/models, or a checkpoint of "
+        "vxmprep, with the same --features, --integration-steps, --field-resolution and "
         "--voxel-size (default: random weights)",
     )
-    option("seed", "of split, samples and augmentation", type=count, metavar="N")
+    option("seed", "random seed of split, samples and augmentation", type=count, metavar="N")
     option("devices", "GPUs, or processes, on each machine", type=positive, metavar="N")
-    option("nodes", "machines, of a Slurm job", type=positive, metavar="N")
+    option("nodes", "machines of a Slurm job", type=positive, metavar="N")
     option(
         "memory_budget",
-        "memory for a step on each device (default: what it has); it decides how many pairs go "
+        "memory for a step on each device (default: all it has); it decides how many pairs go "
         "through the network at a time, and in which precision",
         type=_number(above=True),
         metavar="GIB",
@@ -336,13 +356,13 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on with a training that was begun under this name (as it does by default)",
+        help="go on with a training begun under this name (the default)",
     )
     group.add_argument(
         "--no-resume",
         dest="resume",
         action="store_false",
-        help="refuse a name under which a training was begun",
+        help="refuse a name under which a training was already begun",
     )
 
 
@@ -356,14 +376,14 @@ def _add_group(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--join-hemispheres",
         action="store_true",
-        help="count left and right of a structure as one in the tables",
+        help="count left and right of a structure as one",
     )
     group.add_argument(
         "--compare",
         type=Path,
         metavar="OTHER_OUTPUT",
-        help="the output of another run of the same participants, on which group was run too: "
-        "compares Dice structure by structure, paired over participants",
+        help="compare Dice with another output of the same participants, on which group was run "
+        "too, structure by structure and paired over participants",
     )
 
 
@@ -373,7 +393,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "--work-dir",
         type=Path,
         metavar="PATH",
-        help="scans in progress, removed when complete (default: ./work)",
+        help="folder for scans in progress, which are removed when complete (default: ./work)",
     )
     group.add_argument(
         "--nprocs",
@@ -386,8 +406,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "--omp-nthreads",
         type=positive,
         metavar="N",
-        help="processors per scan (default: one, more where there are fewer scans than "
-        "processors)",
+        help="processors per scan (default: one, more if there are fewer scans than processors)",
     )
     group.add_argument(
         "--mem-mb",
@@ -400,7 +419,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         "--use-plugin",
         type=Path,
         metavar="FILE",
-        help="YAML of another Nipype plugin, as {plugin: SLURM, plugin_args: {...}}",
+        help="YAML of another Nipype plugin, such as {plugin: SLURM, plugin_args: {...}}",
     )
     group.add_argument(
         "--clean-workdir", action="store_true", help="remove what earlier runs left in --work-dir"
@@ -415,8 +434,8 @@ def _add_saying(group: argparse._ArgumentGroup) -> None:
         "--config-file",
         type=Path,
         metavar="FILE",
-        help="options from a TOML file, as refine_iterations = 50; those of the command line "
-        "count more. Each run with work to do leaves its own in OUTPUT_DIR/logs",
+        help="read options from a TOML file, such as refine_iterations = 50; those on the command "
+        "line take precedence. Each run with work to do leaves its own in OUTPUT_DIR/logs",
     )
     group.add_argument(
         "--resource-monitor",
@@ -436,12 +455,12 @@ def _add_saying(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--reports-only",
         action="store_true",
-        help="only make the participants' pages anew from what lies in OUTPUT_DIR, whatever the "
-        "settings it was registered with",
+        help="only make the participants' pages again from the files in OUTPUT_DIR, whatever "
+        "settings they were made with",
     )
     group.add_argument("--version", action="version", version=f"vxmprep {vxmprep.__version__}")
     group.add_argument(
-        "-v", "--verbose", action="count", help="a line for every step of every scan"
+        "-v", "--verbose", action="count", help="print a line for every step of every scan"
     )
 
 

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from vxmprep.config import Settings
 
 DESCRIPTION = """\
-Write the Slurm scripts of a cohort: prepare (an array), train (one job), participant (an array)
-and group, as far as they are asked for, each after the end of the one before. They do what is
-missing: run the command again, and submit again, until nothing is.
+Write the Slurm scripts of a cohort for the levels given: prepare (an array), train (one job),
+participant (an array) and group. Each begins when the one before has ended. They do what is
+missing: give the command again, with --submit, until nothing is missing.
 """
 
 EPILOG = """\
-All other options are those of vxmprep and go into the scripts. --nprocs and --mem-mb are of a
-job (default: one processor, and the memory that the steps are estimated to need).
+All other options are those of vxmprep and go into the scripts. --nprocs and --mem-mb are those of
+a job (default: one processor, and the memory that the steps are estimated to need).
 
-example:
+examples:
   vxmprep-slurm /data/study /data/study-vxmprep prepare train participant group \\
       --partition cpu --gpu-partition gpu --image vxmprep.sif --submit
   vxmprep-slurm /data/study /data/study-vxmprep --status
@@ -67,28 +67,34 @@ def build_slurm_parser() -> Parser:
         metavar="PATH",
         help="where scripts and logs go (default: OUTPUT_DIR/code/slurm)",
     )
-    parser.add_argument("--submit", action="store_true", help="submit them, and print their ids")
+    parser.add_argument(
+        "--submit", action="store_true", help="submit the scripts, and print the jobs' ids"
+    )
     parser.add_argument(
         "--status",
         action="store_true",
-        help="say how far the cohort is, and note what Slurm has killed; exit code 0 if all "
+        help="say how far the cohort is, and record what Slurm has killed; exit code 0 if all "
         "scans are done",
     )
-    parser.add_argument("--partition", metavar="NAME", help="where jobs run")
+    parser.add_argument("--partition", metavar="NAME", help="partition of the jobs")
     parser.add_argument(
         "--gpu-partition",
         metavar="NAME",
-        help="where jobs on a GPU run (default: that of --partition)",
+        help="partition of jobs on a GPU (default: that of --partition)",
     )
-    parser.add_argument("--account", metavar="NAME", help="who pays")
+    parser.add_argument("--account", metavar="NAME", help="Slurm account to charge")
     parser.add_argument(
         "--time",
         type=_time,
         metavar="TIME",
-        help="of a job of an array, as Slurm has it (default: from the number of scans)",
+        help="time of an array's task, as Slurm writes it (default: by the number of scans)",
     )
     parser.add_argument(
-        "--train-time", type=_time, metavar="TIME", default="24:00:00", help="(default: 24:00:00)"
+        "--train-time",
+        type=_time,
+        metavar="TIME",
+        default="24:00:00",
+        help="time of the training (default: 24:00:00)",
     )
     parser.add_argument(
         "--train-nprocs",
@@ -97,17 +103,23 @@ def build_slurm_parser() -> Parser:
         help="processors of the training, for each of --devices (default: 4, or what a node has)",
     )
     parser.add_argument(
-        "--train-mem-mb", type=positive, metavar="MB", help="of a node (default: estimated)"
+        "--train-mem-mb",
+        type=positive,
+        metavar="MB",
+        help="memory of the training on each node (default: estimated)",
     )
     parser.add_argument(
         "--width",
         type=positive,
         metavar="N",
         default=4,
-        help="participants of a task of an array (default: 4)",
+        help="participants of each task of an array, one after the other (default: 4)",
     )
     parser.add_argument(
-        "--at-once", type=positive, metavar="N", help="most tasks of an array at the same time"
+        "--at-once",
+        type=positive,
+        metavar="N",
+        help="most tasks of an array that run at the same time",
     )
     parser.add_argument(
         "--image", type=Path, metavar="SIF", help="Apptainer image of vxmprep to run in"
@@ -117,21 +129,21 @@ def build_slurm_parser() -> Parser:
         action="append",
         default=[],
         metavar="PATH[:PATH[:ro]]",
-        help="more to be seen in it; what the options name is",
+        help="another folder to be seen in the image, beside those that the options name",
     )
     parser.add_argument(
         "--setup",
         action="append",
         default=[],
         metavar="LINE",
-        help="of shell, before vxmprep, as 'module load apptainer'",
+        help="a line of shell to run before vxmprep, such as 'module load apptainer'",
     )
     parser.add_argument(
         "--sbatch",
         action="append",
         default=[],
         metavar="OPTION",
-        help="another option of sbatch for all jobs, as --sbatch=--qos=long",
+        help="another option of sbatch for all jobs, such as --sbatch=--qos=long",
     )
     return parser
 
