@@ -312,11 +312,12 @@ def test_memory_that_is_less_than_a_registration_takes_is_told(study, capsys):
     assert "--mem-mb 500: a registration takes about 3600" in capsys.readouterr().err
 
 
-def test_an_output_of_another_program_is_left_alone(study, capsys):
+@pytest.mark.parametrize("makers", ['[{"Name": "x"}]', "null", '["x"]', "{"])
+def test_an_output_of_another_program_is_left_alone(makers, study, capsys):
     study.out.mkdir()
-    (study.out / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "x"}]}')
+    (study.out / "dataset_description.json").write_text(f'{{"GeneratedBy": {makers}}}')
     assert study.run() == 2
-    assert "holds another dataset" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"vxmprep: {study.out}: holds another dataset")
     assert [path.name for path in study.out.iterdir()] == ["dataset_description.json"]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vxmprep.bids.derivatives import is_ours
 from vxmprep.bids.filters import passes
 from vxmprep.bids.index import DATABASE, DatasetError, t1w_files
 
@@ -229,7 +230,7 @@ def _check_root(bids_dir: Path) -> None:
         raise DatasetError(f"{bids_dir}: cannot be read ({error.strerror})") from error
     if not there:
         raise DatasetError(f"{bids_dir}: no such folder; give the root of a BIDS dataset")
-    if described and _is_ours(bids_dir / "dataset_description.json"):
+    if described and is_ours(bids_dir):
         raise DatasetError(
             f"{bids_dir}: holds what vxmprep has written; are BIDS_DIR and OUTPUT_DIR swapped?"
         )
@@ -238,14 +239,6 @@ def _check_root(bids_dir: Path) -> None:
             f"{bids_dir}: not a BIDS dataset, dataset_description.json is missing; "
             "give the folder that holds it"
         )
-
-
-def _is_ours(description: Path) -> bool:
-    try:
-        makers = json.loads(description.read_bytes()).get("GeneratedBy", [])
-        return any(maker.get("Name") == "vxmprep" for maker in makers)
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
 
 
 def _twins(scans: Iterable[Scan]) -> dict[Scan, str]:

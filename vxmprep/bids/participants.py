@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from vxmprep.bids.derivatives import read_json
 from vxmprep.bids.index import DatasetError
 
 SITE = ("site", "site_id")
@@ -80,11 +80,7 @@ def _read_column(table: Path, names: Collection[str]) -> dict[str, str]:
 
 def read_licence(bids_dir: Path) -> str | None:
     """Read the licence of a dataset from its description, or None where it gives none."""
-    try:
-        content = json.loads((bids_dir / "dataset_description.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    licence = content.get("License") if isinstance(content, dict) else None
+    licence = read_json(bids_dir / "dataset_description.json").get("License")
     return licence if isinstance(licence, str) and licence.strip() else None
 
 

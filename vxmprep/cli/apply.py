@@ -484,16 +484,9 @@ def _check_transform(transform: str, for_images: bool) -> None:
 
 
 def _write_sidecar(task: Task) -> None:
-    import json
+    from vxmprep.bids.derivatives import read_json, sidecar_of, write_json
 
-    from vxmprep.bids.derivatives import sidecar_of, write_json
-
-    beside = sidecar_of(task.source)
-    try:
-        known = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = None
-    known = known if isinstance(known, dict) else {}
+    known = read_json(sidecar_of(task.source))
     said = {"Sources": [task.source.name], "Transforms": [_used(task, t) for t in task.transforms]}
     if task.kind == "image":
         said["Interpolation"] = task.interpolation
