@@ -285,9 +285,10 @@ def test_a_model_that_is_none_is_named_and_runs_nothing(kind, study, capsys, tmp
     assert not touched.exists()
 
 
-def test_a_plugin_file_that_names_none_is_named(study, capsys, tmp_path):
+@pytest.mark.parametrize("text", ["- SLURM", "plugin: slurm"])
+def test_a_plugin_file_that_names_none_is_named(text, study, capsys, tmp_path):
     file = tmp_path / "plugin.yml"
-    file.write_text("- SLURM")
+    file.write_text(text)
     assert study.run("--use-plugin", str(file)) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"vxmprep: --use-plugin {file}: ")
 

@@ -107,7 +107,7 @@ def read_exclusions(path: Path, stems: Iterable[str]) -> dict[str, str]:
         If the file cannot be read, or names what the dataset lacks.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise DatasetError(f"--exclude {path}: cannot be read ({reason})") from error

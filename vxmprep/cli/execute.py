@@ -233,8 +233,7 @@ def read_plugin(path: Path) -> tuple[str, dict]:
     UsageError
         If the file says something else.
     """
-    from importlib.util import find_spec
-
+    import nipype.pipeline.plugins
     import yaml
 
     try:
@@ -242,7 +241,7 @@ def read_plugin(path: Path) -> tuple[str, dict]:
         plugin, arguments = content["plugin"], content.get("plugin_args") or {}
         if not isinstance(plugin, str) or not isinstance(arguments, dict):
             raise TypeError("plugin is a name, plugin_args a mapping")
-        if not find_spec(f"nipype.pipeline.plugins.{plugin.lower()}"):
+        if not hasattr(nipype.pipeline.plugins, f"{plugin}Plugin"):
             raise ValueError(f"nipype has no plugin {plugin}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())

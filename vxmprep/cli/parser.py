@@ -88,7 +88,7 @@ def read_config_file(path: Path) -> dict:
         If the file cannot be read, or holds a key or a value that no option has.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadOptionError(f"--config-file {path}: {error.strerror or error}") from error
     except ValueError as error:
