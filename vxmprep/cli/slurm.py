@@ -21,6 +21,7 @@ from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
 from vxmprep.cli.scripts import Job, Site, script, submit_script
 from vxmprep.config import BUNDLED, DEFAULT_ATLAS, LEVELS, UsageError
+from vxmprep.templates import AtlasError, cache_folder
 from vxmprep.wording import counted
 
 if TYPE_CHECKING:
@@ -156,8 +157,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = parse(_completed(words, asked, others), others)
     except SystemExit as leave:
         return int(leave.code or 0)
-    from vxmprep.atlas import AtlasError
-
     folder = (asked.script_dir or settings.output_dir / "code" / "slurm").absolute()
     try:
         if asked.status:
@@ -296,8 +295,6 @@ def _seen(settings: Settings) -> list[Path]:
 
 def _template_cache(settings: Settings) -> Path | None:
     """Give TemplateFlow's cache, which the image does not see, if the atlas is from there."""
-    from vxmprep.templates import cache_folder
-
     cache = cache_folder()
     if settings.atlas == DEFAULT_ATLAS or cache == Path(TEMPLATES):
         return None
