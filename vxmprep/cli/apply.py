@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.cli.chain import chain_of, read, split, turned
+from vxmprep.cli.chain import chain_of, grid_of, split, turned
 from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
 from vxmprep.wording import counted
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         tasks = plan(options)
-    except UsageError as error:
+    except ValueError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     failed = 0
@@ -221,7 +221,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
 
     Raises
     ------
-    UsageError
+    UsageError, ValueError
         The message names the file or option and says what to do.
     """
     if (options.to is None) != (options.derivatives is None):
@@ -292,17 +292,18 @@ def run(task: Task) -> str:
 
 def _task(source: Path, participant: str | None, options: argparse.Namespace) -> Task:
     from vxmprep.bids.transforms import LABEL_NAMES, find_transform, grid_file, suffix_of
-    from vxmprep.spatial.opening import ImageError
 
     extension = next((end for end in KINDS if source.name.lower().endswith(end)), None)
     if extension is None:
         raise UsageError(f"{source}: of no known kind; give one that ends with {' '.join(KINDS)}")
     kind = KINDS[extension]
-    _check_source(source, kind)
     labels = LABEL_NAMES.fullmatch(suffix_of(source))
     interpolation = options.interpolation or ("nearest" if labels else "linear")
     if kind == "image":
+        _check_image(source)
         _check_way(source, interpolation, options)
+    elif not source.is_file():
+        raise UsageError(f"{source}: no such file; check the path")
     elif options.modulate:
         raise UsageError(f"{source}: --modulate is for images; leave it out")
     transforms, reference = tuple(options.transform), options.reference_image
@@ -317,18 +318,18 @@ def _task(source: Path, participant: str | None, options: argparse.Namespace) ->
         )  # fmt: skip
         transforms = (str(found), *transforms)
         reference = reference or grid_file(found)
-    for transform in transforms if kind != "image" else options.transform:
-        _check_transform(transform, kind == "image")
+    given = options.transform if kind == "image" else transforms
+    for path, _ in map(split, given):
+        if not path.is_file():
+            raise UsageError(f"{path}: no such transform; check the path")
+    chain_of(tuple(given), kind == "image")  # what cannot be read is told before any work
     grid = None
     if kind == "image" or extension == ".trk":
         if reference is None:
             raise UsageError(f"{source}: on which grid is it wanted? give -r")
         if options.reference_image is None and not reference.is_file():
             raise UsageError(f"{reference}: not there to tell the grid; give -r")
-        try:
-            grid = _grid(reference)
-        except ImageError as error:
-            raise UsageError(str(error)) from error
+        grid = grid_of(reference)
     return Task(
         source, _target(source, extension, participant, options), kind, transforms, grid,
         reference, interpolation, options.modulate,
@@ -380,9 +381,7 @@ def _target(
         raise UsageError(f"-o {out}: a file, and of no known kind; give a folder")
     first = options.transform[0].strip("[]").split(",")[0] if options.transform else ""
     space = options.to or entities_of(first).get("to") or "reference"
-    stop = ".surf.gii" if source.name.endswith(".surf.gii") else extension
-    if extension == ".gii":
-        stop = "".join(Path(source.name).suffixes[-2:])
+    stop = "".join(source.suffixes[-2:]) if extension == ".gii" else extension
     name = source.name
     if participant is not None and not name.startswith("sub-"):
         name = named_after(participant, _label(options.session_label, "ses-"), name)
@@ -417,19 +416,6 @@ def _read_by(task: Task) -> set[Path]:
     return {path.resolve() for path in files + ([task.reference] if task.reference else [])}
 
 
-def _check_source(source: Path, kind: str) -> None:
-    from vxmprep.spatial.opening import ImageError
-
-    if kind != "image":
-        if not source.is_file():
-            raise UsageError(f"{source}: no such file; check the path")
-        return
-    try:
-        _check_image(source)
-    except ImageError as error:
-        raise UsageError(str(error)) from error
-
-
 def _check_way(source: Path, interpolation: str, options: argparse.Namespace) -> None:
     """Refuse to blend the numbers of labels, and to modulate them."""
     from vxmprep.bids.transforms import holds_ids, suffix_of
@@ -461,26 +447,6 @@ def _check_image(path: Path) -> None:
             "their components' image, or a transform with -t"
         )
     check_frame(path, image)
-
-
-def _grid(path: Path) -> Grid:
-    from vxmprep.spatial.grid import Grid
-    from vxmprep.spatial.headers import check_frame
-    from vxmprep.spatial.opening import open_series
-
-    image = open_series(path)
-    check_frame(path, image)
-    return Grid.of(image)
-
-
-def _check_transform(transform: str, for_images: bool) -> None:
-    path, inverted = split(transform)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such transform; check the path")
-    try:
-        turned(path) if inverted is for_images else read(path)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _write_sidecar(task: Task) -> None:

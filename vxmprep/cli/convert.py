@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.cli.chain import chain_of, split
+from vxmprep.cli.chain import chain_of, grid_of, split
 from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
 from vxmprep.spatial.transform import Transform
@@ -236,9 +236,6 @@ def _write_between(options: argparse.Namespace, chain: Transform, form: str, hol
 def _grid(options: argparse.Namespace, which: str) -> Grid:
     """Read the grid of the reference or of the moving image."""
     from vxmprep.bids.transforms import grid_file, opposite
-    from vxmprep.spatial.grid import Grid
-    from vxmprep.spatial.headers import check_frame
-    from vxmprep.spatial.opening import open_series
 
     path = getattr(options, f"{which}_image")
     if path is None:
@@ -248,9 +245,7 @@ def _grid(options: argparse.Namespace, which: str) -> Grid:
             path = grid_file(named if which == "reference" else turned)
         if path is None or not path.is_file():
             raise UsageError(f"{named}: no image beside it tells the grid; give -{which[0]}")
-    image = open_series(path)
-    check_frame(path, image)
-    return Grid.of(image)
+    return grid_of(path)
 
 
 if __name__ == "__main__":
