@@ -56,10 +56,6 @@ def four(tmp_path) -> Path:
     return make(tmp_path / "bids", *FOUR)
 
 
-def choose(root, **asked) -> list[Scan]:
-    return choose_scans(find_scans(root), bids_dir=root, **asked)
-
-
 @pytest.mark.parametrize(
     ("cohort", "number"),
     [
@@ -302,37 +298,37 @@ def test_a_scan_kept_by_git_annex_is_listed_whether_fetched_or_not(fetched, tmp_
 
 @pytest.mark.parametrize("label", ["02", "sub-02"])
 def test_a_participant_is_chosen_with_or_without_sub(label, four):
-    assert stems(choose(four, participants=[label])) == ["sub-02_ses-a_acq-other"]
+    assert stems(chosen(four, participants=[label])) == ["sub-02_ses-a_acq-other"]
 
 
 @pytest.mark.parametrize("label", ["b", "ses-b"])
 def test_a_session_is_chosen_with_or_without_ses(label, four):
-    assert stems(choose(four, sessions=[label])) == ["sub-01_ses-b_acq-mprage"]
+    assert stems(chosen(four, sessions=[label])) == ["sub-01_ses-b_acq-mprage"]
 
 
 def test_without_labels_all_scans_are_chosen(four):
-    assert choose(four) == find_scans(four)
+    assert chosen(four) == find_scans(four)
 
 
 def test_a_participant_without_an_asked_session_is_left_out(four):
-    chosen = choose(four, participants=["01", "02"], sessions=["b"])
-    assert stems(chosen) == ["sub-01_ses-b_acq-mprage"]
+    scans = chosen(four, participants=["01", "02"], sessions=["b"])
+    assert stems(scans) == ["sub-01_ses-b_acq-mprage"]
 
 
 def test_participants_without_any_asked_session_are_refused(four):
-    said = complaint(choose, four, participants=["02"], sessions=["b"])
+    said = complaint(chosen, four, participants=["02"], sessions=["b"])
     assert said.startswith(f"{four}: no T1w scan of sub-02 in ses-b")
 
 
 @pytest.mark.parametrize("asked", [{"participants": ["01", "99"]}, {"sessions": ["a", "99"]}])
 def test_an_unknown_label_is_named(asked, four):
     prefix = {"participants": "sub-", "sessions": "ses-"}[next(iter(asked))]
-    assert f"no T1w scan of {prefix}99; check the label" in complaint(choose, four, **asked)
+    assert f"no T1w scan of {prefix}99; check the label" in complaint(chosen, four, **asked)
 
 
 def test_a_participant_without_a_t1w_is_unknown(four):
     make(four, "sub-03/anat/sub-03_T2w.nii.gz")
-    assert "no T1w scan of sub-03" in complaint(choose, four, participants=["03"])
+    assert "no T1w scan of sub-03" in complaint(chosen, four, participants=["03"])
 
 
 # Filter files
