@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +162,12 @@ def read_json(path: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def write_rows(path: Path, columns: Collection[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write rows as tab-separated text below the names of the columns."""
+    lines = ["\t".join(columns), *("\t".join(row[name] for name in columns) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vxmprep.bids.derivatives import write_rows
 from vxmprep.bids.status import status_row, write_status
-from vxmprep.cli.listener import Listener, note_failures, write_steps
+from vxmprep.cli.listener import STEP_COLUMNS, Listener, note_failures
 from vxmprep.cli.plan import Plan, Task, branch_name
 from vxmprep.cli.progress import Progress
 from vxmprep.config import UsageError
@@ -72,7 +73,7 @@ def execute(plan: Plan, work: Path | None = None, logs: Path | None = None) -> i
             if pending:
                 note_failures(listener, logs)
             if pending and settings.resource_monitor:
-                write_steps(logs / "resources.tsv", listener.steps)
+                write_rows(logs / "resources.tsv", STEP_COLUMNS, listener.steps)
             write_status(settings.output_dir)
             page(*(t.scan for t in plan.tasks if t.record.failure or settings.reports_only))
     return _end(plan, listener)
@@ -111,7 +112,8 @@ def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
     """
     log_to(logs / "nipype.log")
     if plan.settings.write_graph:
-        draw(plan, logs)
+        graph = plan.graph(plan.pending[:1])
+        graph.write_graph(str(logs / "workflow.dot"), graph2use="colored", format="svg")
     size = max(SCANS_A_GRAPH, SCANS_A_PROCESSOR * plan.settings.nprocs)
     for first in range(0, len(plan.pending), size):
         if listener.causes and plan.settings.stop_on_first_crash:
@@ -280,12 +282,6 @@ def memory_gb(plan: Plan) -> float:
 
     given = plan.settings.mem_mb
     return given / 1024 if given else 0.9 * available_memory_gb()
-
-
-def draw(plan: Plan, folder: Path) -> None:
-    """Draw the workflow of the first pending scan as ``workflow.svg``."""
-    graph = plan.graph(plan.pending[:1])
-    graph.write_graph(str(folder / "workflow.dot"), graph2use="colored", format="svg")
 
 
 def _end(plan: Plan, listener: Listener) -> int:
