@@ -101,9 +101,9 @@ def find_sources(output_dir: Path, *, sessionwise: bool = False) -> dict[str, li
     """
     found: dict[str, list[Source]] = {}
     for path in sorted(output_dir.glob(f"sub-*/**/anat/*_from-{SCAN}_to-*_mode-image_xfm.h5")):
-        if "desc" in entities_of(path):
-            continue
         own = entities_of(path)
+        if "desc" in own:
+            continue
         whose = f"sub-{own['sub']}"
         if sessionwise and "ses" in own:
             whose += f"_ses-{own['ses']}"

@@ -17,7 +17,6 @@ from vxmprep.spatial.transform import Transform
 if TYPE_CHECKING:
     from vxmprep.spatial.grid import Grid
 
-FORMATS = ("itk", "fsl", "freesurfer", "x5", "fmriprep")
 ENDS = {
     "itk": {".nii.gz": "field", ".nii": "field", ".txt": "affine", ".tfm": "affine"},
     "fsl": {".nii.gz": "field", ".nii": "field", ".mat": "affine"},
@@ -25,7 +24,7 @@ ENDS = {
     "x5": {".x5": "chain"},
     "fmriprep": {},
 }
-"""What a file of each format holds, by the end of its name."""
+"""What a file of each format holds, by the end of its name; ``fmriprep`` is a folder."""
 
 DESCRIPTION = """\
 Write transforms of ITK, those of vxmprep and fMRIPrep among them, as other programs take them, and
@@ -76,7 +75,7 @@ def build_parser() -> Parser:
         "-o", "--output", type=Path, required=True, metavar="OUT", help="what to write"
     )
     parser.add_argument(
-        "--format", choices=FORMATS, help="the program's (default: by the end of OUT)"
+        "--format", choices=tuple(ENDS), help="the program's (default: by the end of OUT)"
     )
     parser.add_argument(
         "-r",
@@ -198,14 +197,14 @@ def _hand_over(options: argparse.Namespace) -> None:
 
 def _format(options: argparse.Namespace) -> tuple[str, str]:
     name = options.output.name.lower()
-    for form in [options.format] if options.format else FORMATS:
+    forms = [options.format] if options.format else ENDS
+    for form in forms:
         for end in ENDS[form]:
             if name.endswith(end):
                 if form == "fsl" and not options.format:
                     raise UsageError(f"-o {options.output}: {end} is FSL's; say --format fsl")
                 return form, end
-    known = sorted({end for form in ENDS for end in ENDS[form]} if not options.format
-                   else ENDS[options.format])  # fmt: skip
+    known = sorted({end for form in forms for end in ENDS[form]})
     raise UsageError(f"-o {options.output}: ends with none of {', '.join(known)}")
 
 
