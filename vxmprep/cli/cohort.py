@@ -86,12 +86,10 @@ def tell(settings: Settings, folder: Path) -> int:
         0 if all scans are done, 1 if not.
     """
     from vxmprep.bids.dataset import choose_scans, find_scans
-    from vxmprep.bids.filters import read_filter_file
     from vxmprep.bids.status import write_status
 
-    filters = settings.bids_filter_file and read_filter_file(settings.bids_filter_file)
     scans = choose_scans(
-        find_scans(settings.bids_dir, filters=filters),
+        find_scans(settings.bids_dir, filter_file=settings.bids_filter_file),
         participants=settings.participant_label,
         sessions=settings.session_label,
         bids_dir=settings.bids_dir,
