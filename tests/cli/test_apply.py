@@ -106,7 +106,7 @@ def test_a_bright_voxel_and_the_point_at_its_centre_end_in_the_same_place(deriva
 
 def test_points_come_back(derivatives, tmp_path):
     (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n-4,5,-6\n")
-    common = ["--derivatives", str(derivatives), "--participant-label", "sub-01"]
+    common = ["--derivatives", str(derivatives), "--participant-label", "sub-01", "01"]
     for source, target, to in (("a", "b", "ATLAS"), ("b", "c", "T1w")):
         files = ["-i", str(tmp_path / f"{source}.csv"), "-o", str(tmp_path / f"{target}.csv")]
         assert main([*files, *common, "--to", to]) == 0

@@ -155,12 +155,16 @@ def build_parser() -> Parser:
     group.add_argument(
         "--participant-label",
         nargs="+",
+        type=lambda label: label.removeprefix("sub-"),
         metavar="LABEL",
         help="whose transform (default: the sub- of each input's name); several bring a region to "
         "each one's scan",
     )
     group.add_argument(
-        "--session-label", metavar="LABEL", help="of which session (default: the ses- there)"
+        "--session-label",
+        type=lambda label: label.removeprefix("ses-"),
+        metavar="LABEL",
+        help="of which session (default: the ses- there)",
     )
     group.add_argument(
         "-t",
@@ -233,8 +237,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
     reference = options.reference_image
     if reference is not None and not reference.is_file():
         raise UsageError(f"-r {reference}: no such file; check the path")
-    given = options.participant_label or [None]
-    labels = list(dict.fromkeys(_label(label, "sub-") for label in given))
+    labels = list(dict.fromkeys(options.participant_label or [None]))
     if len(labels) > 1:
         _check_several(options)
     tasks = [_task(source, label, options) for label in labels for source in options.input]
@@ -313,8 +316,7 @@ def _task(source: Path, participant: str | None, options: argparse.Namespace) ->
             start = _check_space(source, options)
         found = find_transform(
             options.derivatives, source, to=options.to, start=start,
-            participant=participant,
-            session=_label(options.session_label, "ses-"),
+            participant=participant, session=options.session_label,
         )  # fmt: skip
         transforms = (str(found), *transforms)
         reference = reference or grid_file(found)
@@ -372,7 +374,7 @@ def _target(
     image = KINDS[extension] == "image"
     ends = (".nii.gz", ".nii") if image else (extension,)
     if any(out.name.lower().endswith(end) for end in KINDS) and not out.is_dir():
-        if max(len(options.input), len(options.participant_label or ())) > 1:
+        if max(len(options.input), len(set(options.participant_label or ()))) > 1:
             raise UsageError(f"-o {out}: one file for several results; give a folder")
         if not out.name.lower().endswith(ends):
             raise UsageError(f"-o {out}: must end with {' or '.join(ends)}")
@@ -384,7 +386,7 @@ def _target(
     stop = "".join(source.suffixes[-2:]) if extension == ".gii" else extension
     name = source.name
     if participant is not None and not name.startswith("sub-"):
-        name = named_after(participant, _label(options.session_label, "ses-"), name)
+        name = named_after(participant, options.session_label, name)
     return out / named_in(space, name, ".nii.gz" if image else stop)
 
 
@@ -471,10 +473,6 @@ def _used(task: Task, transform: str) -> str:
 
 def _interpolation(text: str) -> str:
     return NAMES_OF_ANTS.get(text.split("[")[0].lower(), text.lower())
-
-
-def _label(text: str | None, prefix: str) -> str | None:
-    return None if text is None else text.removeprefix(prefix)
 
 
 def _naming(source: Path, error: Exception) -> str:
