@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -15,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vxmprep.bids.derivatives import write_rows
+from vxmprep.bids.derivatives import read_json, write_rows
 from vxmprep.bids.status import status_row, write_status
 from vxmprep.cli.listener import STEP_COLUMNS, Listener, note_failures
 from vxmprep.cli.plan import Plan, Task, branch_name
@@ -331,8 +330,7 @@ def _dice(task: Task) -> str:
     for stage in task.stages:
         path = task.record.stages.get(stage.key, {"files": {}})["files"].get("metrics")
         if path is not None:
-            text = (task.record.output_dir / path).read_text(encoding="utf-8")
-            overlap = json.loads(text)["Overlap"]
+            overlap = read_json(task.record.output_dir / path).get("Overlap", {})
             if overlap.get("DiceMean") is not None:
                 return f"{overlap['DiceMeanAffine']:.3f}, {overlap['DiceMean']:.3f}"
     return ""
