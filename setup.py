@@ -59,17 +59,11 @@ def read_version() -> str:
     return re.search(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE).group(1)
 
 
-def read_description() -> str:
-    """Read the long description, where there is one."""
-    readme = HERE / "README.md"
-    return readme.read_text(encoding="utf-8") if readme.exists() else ""
-
-
 setup(
     name="vxmprep",
     version=read_version(),
     description="VoxelMorph registration for cohorts of brain MRI: a BIDS App",
-    long_description=read_description(),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The vxmprep developers",
     license="Apache-2.0",

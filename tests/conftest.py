@@ -1,6 +1,10 @@
 """What the tests share: the real scans, where they are at hand, and the default atlas."""
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +39,22 @@ def shared_data() -> Path:
 def freesurfer_dir(shared_data) -> Path:
     """FreeSurfer's subjects directory of a real cohort."""
     return shared_data / "freesurfer-cohort" / "derivatives" / "freesurfer"
+
+
+@pytest.fixture(scope="session")
+def bids_errors() -> Callable[[Path], list[tuple[str, str | None]]]:
+    """What gives the errors of a dataset, code and file, by the BIDS validator."""
+    validator = Path(sys.executable).parent / "bids-validator-deno"
+    if not validator.is_file():
+        pytest.skip("bids-validator-deno is not installed")
+
+    def find(root: Path) -> list[tuple[str, str | None]]:
+        command = [validator, root, "--ignoreWarnings", "--format", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        issues = json.loads(done.stdout)["issues"]["issues"]
+        return [(i["code"], i.get("location")) for i in issues if i["severity"] == "error"]
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,16 @@ def usual(monkeypatch):
     return make
 
 
+def shifting(shift: float, path: Path) -> Path:
+    """Write a network that always answers the same displacement."""
+    network = VxmNet((4, 4), (4, 4))
+    with torch.no_grad():
+        network.flow.weight.zero_()
+        network.flow.bias.fill_(shift)
+    save_checkpoint(Model(network), path)
+    return path
+
+
 @pytest.mark.parametrize(("shift", "misled"), [(0.0, False), (9.0, True)])
 def test_a_network_that_misleads_the_refinement_is_put_aside(
     shift, misled, pair, usual, tmp_path, monkeypatch
@@ -110,12 +120,8 @@ def test_a_network_that_misleads_the_refinement_is_put_aside(
     """The two images lie up to 4 voxels apart, a field 9 voxels off leads to no good."""
     usual(8, network=True)
     monkeypatch.setattr("vxmprep.registration.LEAST_SIMILARITY", 0.6)  # 8 iterations are few
-    network = VxmNet((4, 4), (4, 4))
-    with torch.no_grad():
-        network.flow.weight.zero_()
-        network.flow.bias.fill_(shift)
-    save_checkpoint(Model(network), tmp_path / "network.pt")
-    found = register(*pair, model=tmp_path / "network.pt", iterations=8, device="cpu")
+    model = shifting(shift, tmp_path / "network.pt")
+    found = register(*pair, model=model, iterations=8, device="cpu")
     if misled:
         assert found.second_try["Kept"]
         assert found.iterations == (80, 80, 40, 20)
@@ -131,12 +137,8 @@ def test_a_network_worse_than_nothing_is_put_aside_though_the_refinement_ends_we
     monkeypatch.setattr("vxmprep.registration.LEAST_SIMILARITY", 0.0)
     monkeypatch.setattr("vxmprep.registration.default_iterations", lambda *, network: 1)
     for shift, tried in ((0.0, False), (3.0, True)):
-        network = VxmNet((4, 4), (4, 4))
-        with torch.no_grad():
-            network.flow.weight.zero_()
-            network.flow.bias.fill_(shift)
-        save_checkpoint(Model(network), tmp_path / "network.pt")
-        found = register(*pair, model=tmp_path / "network.pt", iterations=1, device="cpu")
+        model = shifting(shift, tmp_path / "network.pt")
+        found = register(*pair, model=model, iterations=1, device="cpu")
         assert bool(found.second_try) == tried
 
 

@@ -16,9 +16,10 @@ from vxmprep.preparation.brain import (
     mask_on_scan,
     stripped_mask,
 )
+from vxmprep.preparation.conform import conform
 from vxmprep.preparation.segmentation import load_labels
 from vxmprep.spatial.files import checksum
-from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.grid import Grid, network_grid
 from vxmprep.spatial.images import ImageError, inspect, like, load, load_scan
 from vxmprep.spatial.resample import resample
 from vxmprep.templates import AtlasError, find_template
@@ -202,9 +203,6 @@ def prepare_atlas(atlas: Atlas) -> PreparedAtlas:
     AtlasError
         If a file cannot be used, or no brain is found in it.
     """
-    from vxmprep.preparation.conform import conform
-    from vxmprep.spatial.grid import network_grid
-
     image, mask, labels = read_atlas(atlas)
     try:
         if mask is None:

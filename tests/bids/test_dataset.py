@@ -56,10 +56,6 @@ def four(tmp_path) -> Path:
     return make(tmp_path / "bids", *FOUR)
 
 
-def choose(root, **asked) -> list[Scan]:
-    return choose_scans(find_scans(root), bids_dir=root, **asked)
-
-
 @pytest.mark.parametrize(
     ("cohort", "number"),
     [
@@ -302,46 +298,51 @@ def test_a_scan_kept_by_git_annex_is_listed_whether_fetched_or_not(fetched, tmp_
 
 @pytest.mark.parametrize("label", ["02", "sub-02"])
 def test_a_participant_is_chosen_with_or_without_sub(label, four):
-    assert stems(choose(four, participants=[label])) == ["sub-02_ses-a_acq-other"]
+    assert stems(chosen(four, participants=[label])) == ["sub-02_ses-a_acq-other"]
 
 
 @pytest.mark.parametrize("label", ["b", "ses-b"])
 def test_a_session_is_chosen_with_or_without_ses(label, four):
-    assert stems(choose(four, sessions=[label])) == ["sub-01_ses-b_acq-mprage"]
+    assert stems(chosen(four, sessions=[label])) == ["sub-01_ses-b_acq-mprage"]
 
 
 def test_without_labels_all_scans_are_chosen(four):
-    assert choose(four) == find_scans(four)
+    assert chosen(four) == find_scans(four)
 
 
 def test_a_participant_without_an_asked_session_is_left_out(four):
-    chosen = choose(four, participants=["01", "02"], sessions=["b"])
-    assert stems(chosen) == ["sub-01_ses-b_acq-mprage"]
+    scans = chosen(four, participants=["01", "02"], sessions=["b"])
+    assert stems(scans) == ["sub-01_ses-b_acq-mprage"]
 
 
 def test_participants_without_any_asked_session_are_refused(four):
-    said = complaint(choose, four, participants=["02"], sessions=["b"])
+    said = complaint(chosen, four, participants=["02"], sessions=["b"])
     assert said.startswith(f"{four}: no T1w scan of sub-02 in ses-b")
 
 
 @pytest.mark.parametrize("asked", [{"participants": ["01", "99"]}, {"sessions": ["a", "99"]}])
 def test_an_unknown_label_is_named(asked, four):
     prefix = {"participants": "sub-", "sessions": "ses-"}[next(iter(asked))]
-    assert f"no T1w scan of {prefix}99; check the label" in complaint(choose, four, **asked)
+    assert f"no T1w scan of {prefix}99; check the label" in complaint(chosen, four, **asked)
 
 
 def test_a_participant_without_a_t1w_is_unknown(four):
     make(four, "sub-03/anat/sub-03_T2w.nii.gz")
-    assert "no T1w scan of sub-03" in complaint(choose, four, participants=["03"])
+    assert "no T1w scan of sub-03" in complaint(chosen, four, participants=["03"])
 
 
 # Filter files
 
 
-def filter_file(folder: Path, content: object) -> Path:
+def written(folder: Path, content: object) -> Path:
     path = folder / "filter.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
+
+
+def filter_file(folder: Path, wanted: dict) -> Path:
+    """Write which T1w are wanted."""
+    return written(folder, {"t1w": wanted})
 
 
 @pytest.mark.parametrize(
@@ -369,12 +370,12 @@ def filter_file(folder: Path, content: object) -> Path:
     ],
 )
 def test_a_filter_keeps_the_scans_that_pybids_users_expect(wanted, kept, four, tmp_path):
-    filters = read_filter_file(filter_file(tmp_path, {"t1w": wanted}))
+    file = filter_file(tmp_path, wanted)
     if kept:
-        paths = {scan.path for scan in find_scans(four, filters=filters)}
+        paths = {scan.path for scan in find_scans(four, filter_file=file)}
         assert paths == {four / FOUR[i] for i in kept}
     else:
-        assert "none of the 4 T1w scans" in complaint(find_scans, four, filters=filters)
+        assert "none of the 4 T1w scans" in complaint(find_scans, four, filter_file=file)
 
 
 @pytest.mark.parametrize(
@@ -387,31 +388,32 @@ def test_a_filter_keeps_what_pybids_own_query_keeps(wanted, four, tmp_path):
     query = {None: Query.NONE, "*": Query.ANY}
     asked = {k: v if isinstance(v, list) else query.get(v, v) for k, v in wanted.items()}
     own = BIDSLayout(four, validate=False).get(suffix="T1w", return_type="filename", **asked)
-    scans = find_scans(four, filters=read_filter_file(filter_file(tmp_path, {"t1w": wanted})))
+    scans = find_scans(four, filter_file=filter_file(tmp_path, wanted))
     assert sorted(str(scan.path) for scan in scans) == sorted(own)
 
 
 def test_a_filter_sees_no_entities_of_folders_above_the_dataset(tmp_path):
     root = make(tmp_path / "ses-b_run-3" / "bids", "sub-01/anat/sub-01_T1w.nii.gz")
-    assert len(find_scans(root, filters={"session": None, "run": None})) == 1
+    file = filter_file(tmp_path, {"session": None, "run": None})
+    assert len(find_scans(root, filter_file=file)) == 1
 
 
 def test_a_filter_settles_which_of_two_ambiguous_scans_is_meant(tmp_path):
     names = [f"sub-01/anat/sub-01_T1w.{extension}" for extension in ("nii", "nii.gz")]
     root = make(tmp_path / "bids", *names)
-    (scan,) = find_scans(root, filters={"extension": ".nii"})
+    (scan,) = find_scans(root, filter_file=filter_file(tmp_path, {"extension": ".nii"}))
     assert scan.path.name == "sub-01_T1w.nii"
 
 
 def test_parts_of_a_filter_file_for_other_images_are_ignored(tmp_path):
     content = {"bold": {"nonsense": {}}, "t2w": 3, "t1w": {"session": "01", "run": None}}
-    path = filter_file(tmp_path, content)
+    path = written(tmp_path, content)
     assert read_filter_file(path) == {"session": "01", "run": None}
 
 
 def test_a_filter_that_no_scan_passes_is_refused_with_its_file(four, tmp_path):
-    path = filter_file(tmp_path, {"t1w": {"session": "z"}})
-    said = complaint(find_scans, four, filters=read_filter_file(path))
+    path = filter_file(tmp_path, {"session": "z"})
+    said = complaint(find_scans, four, filter_file=path)
     assert said.startswith(f"--bids-filter-file {path}: none of the 4 T1w scans")
     assert '{"session": "z"}' in said
 
@@ -434,7 +436,7 @@ def test_a_filter_that_no_scan_passes_is_refused_with_its_file(four, tmp_path):
     ],
 )
 def test_a_flawed_filter_file_is_refused_with_what_is_wrong(content, problem, tmp_path):
-    path = filter_file(tmp_path, content)
+    path = written(tmp_path, content)
     said = complaint(read_filter_file, path)
     assert said.startswith(f"--bids-filter-file {path}: {problem}")
 
@@ -477,8 +479,9 @@ def test_a_database_is_a_single_file_that_pybids_opens(four, database):
     assert len(layout.get(suffix="T1w")) == 4
 
 
-def test_a_database_serves_other_filters(four, database):
-    assert len(find_scans(four, database_dir=database, filters={"run": 1})) == 1
+def test_a_database_serves_other_filters(four, database, tmp_path):
+    file = filter_file(tmp_path, {"run": 1})
+    assert len(find_scans(four, database_dir=database, filter_file=file)) == 1
 
 
 def test_a_database_made_by_pybids_with_all_files_gives_the_same_scans(four, tmp_path):

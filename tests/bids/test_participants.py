@@ -43,7 +43,8 @@ def test_the_licence_is_that_of_the_description(tmp_path, content, licence):
 
 def test_a_line_leaves_out_a_participant_a_session_or_a_scan(tmp_path):
     path = tmp_path / "bad.tsv"
-    path.write_text("# by eye\n\nsub-01_ses-2\ttwisted\n010 # cut off\n")
+    # As Windows writes text, with a mark at its beginning.
+    path.write_text("sub-01_ses-2\ttwisted\n\n# by eye\n010 # cut off\n", encoding="utf-8-sig")
     assert read_exclusions(path, SCANS) == {
         "sub-01_ses-2_run-1": "bad.tsv: twisted",
         "sub-010": "bad.tsv: cut off",

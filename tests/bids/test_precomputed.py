@@ -207,10 +207,18 @@ def test_what_is_no_longer_handed_over_is_removed(tmp_path):
     assert after == {path for path in before if "ses-2" not in path.name and "02" not in path.name}
 
 
-def test_another_dataset_is_not_written_into(tmp_path):
+def test_a_damaged_sidecar_keeps_nothing_from_being_handed_over(tmp_path):
+    folder = one_scan(tmp_path / "out", "sub-01")
+    (folder / "sub-01_from-T1w_to-A_mode-image_xfm.json").write_text("{")
+    [line] = hand_over(tmp_path / "out", tmp_path / "given")
+    assert line.endswith("(A)")
+
+
+@pytest.mark.parametrize("description", ['{"Name": "mine"}', "{", "[]"])
+def test_another_dataset_is_not_written_into(description, tmp_path):
     one_scan(tmp_path / "out", "sub-01")
     (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "dataset_description.json").write_text('{"Name": "mine"}')
+    (tmp_path / "study" / "dataset_description.json").write_text(description)
     for target in ("study", "out"):
         with pytest.raises(UsageError, match="give a folder of its own"):
             list(hand_over(tmp_path / "out", tmp_path / target))

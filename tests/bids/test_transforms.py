@@ -63,7 +63,7 @@ def test_the_atlas_that_images_come_from_may_have_to_be_said(tmp_path):
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    make(tmp_path, "sub-1_from-T1w_to-MNI")
+    make(tmp_path, "sub-1_from-T1w_to-MNI", "sub-1_desc-other")
     with pytest.raises(UsageError, match=r"no transform to OASIS for sub-1; there are .* to MNI"):
         found(tmp_path, "sub-1_x.nii", to="OASIS")
     with pytest.raises(UsageError, match=r"there is no sub-2; check --participant-label"):

@@ -65,10 +65,8 @@ def test_images_and_labels_lie_on_the_atlas_under_their_names(derivatives, tmp_p
     save(tmp_path / "sub-01_desc-my_dseg.nii.gz", SCAN, labels)
     out = tmp_path / "out"
     inputs = [str(image), str(tmp_path / "sub-01_desc-my_dseg.nii.gz")]
-    assert (
-        main(["-i", *inputs, "--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(out)])
-        == 0
-    )
+    words = ["--derivatives", str(derivatives), "--to", "ATLAS", "-o", str(out)]
+    assert main(["-i", *inputs, *words]) == 0
     assert {path.name for path in out.iterdir()} == {
         "sub-01_space-ATLAS_T2w.nii.gz", "sub-01_space-ATLAS_T2w.json",
         "sub-01_space-ATLAS_desc-my_dseg.nii.gz", "sub-01_space-ATLAS_desc-my_dseg.json",
@@ -108,27 +106,10 @@ def test_a_bright_voxel_and_the_point_at_its_centre_end_in_the_same_place(deriva
 
 def test_points_come_back(derivatives, tmp_path):
     (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n-4,5,-6\n")
-    common = ["--derivatives", str(derivatives), "--participant-label", "sub-01"]
-    assert (
-        main(
-            [
-                "-i",
-                str(tmp_path / "a.csv"),
-                *common,
-                "--to",
-                "ATLAS",
-                "-o",
-                str(tmp_path / "b.csv"),
-            ]
-        )
-        == 0
-    )
-    assert (
-        main(
-            ["-i", str(tmp_path / "b.csv"), *common, "--to", "T1w", "-o", str(tmp_path / "c.csv")]
-        )
-        == 0
-    )
+    common = ["--derivatives", str(derivatives), "--participant-label", "sub-01", "01"]
+    for source, target, to in (("a", "b", "ATLAS"), ("b", "c", "T1w")):
+        files = ["-i", str(tmp_path / f"{source}.csv"), "-o", str(tmp_path / f"{target}.csv")]
+        assert main([*files, *common, "--to", to]) == 0
     back = np.loadtxt(tmp_path / "c.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(back, [[1, 2, 3], [-4, 5, -6]], atol=1e-3)
 
@@ -379,19 +360,7 @@ BAD = {
         "--participant-label: -t is the same for all; give one label",
     ),
     "one participant's for two": (
-        [
-            "-i",
-            "MASK",
-            "--participant-label",
-            "1",
-            "2",
-            "--derivatives",
-            ".",
-            "--to",
-            "T1w",
-            "-o",
-            "o",
-        ],
+        ["-i", "MASK", "--participant-label", "1", "2", "--derivatives=.", "--to=T1w", "-o", "o"],
         "sub-01_mask.nii: is one participant's by its name",
     ),
     "another kind of file": (

@@ -285,9 +285,10 @@ def test_a_model_that_is_none_is_named_and_runs_nothing(kind, study, capsys, tmp
     assert not touched.exists()
 
 
-def test_a_plugin_file_that_names_none_is_named(study, capsys, tmp_path):
+@pytest.mark.parametrize("text", ["- SLURM", "plugin: slurm"])
+def test_a_plugin_file_that_names_none_is_named(text, study, capsys, tmp_path):
     file = tmp_path / "plugin.yml"
-    file.write_text("- SLURM")
+    file.write_text(text)
     assert study.run("--use-plugin", str(file)) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"vxmprep: --use-plugin {file}: ")
 
@@ -312,11 +313,12 @@ def test_memory_that_is_less_than_a_registration_takes_is_told(study, capsys):
     assert "--mem-mb 500: a registration takes about 3600" in capsys.readouterr().err
 
 
-def test_an_output_of_another_program_is_left_alone(study, capsys):
+@pytest.mark.parametrize("makers", ['[{"Name": "x"}]', "null", '["x"]', "{"])
+def test_an_output_of_another_program_is_left_alone(makers, study, capsys):
     study.out.mkdir()
-    (study.out / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "x"}]}')
+    (study.out / "dataset_description.json").write_text(f'{{"GeneratedBy": {makers}}}')
     assert study.run() == 2
-    assert "holds another dataset" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"vxmprep: {study.out}: holds another dataset")
     assert [path.name for path in study.out.iterdir()] == ["dataset_description.json"]
 
 

@@ -20,7 +20,8 @@ def write(tmp_path):
 
     def to(text: str | dict) -> list[str]:
         path = tmp_path / "config.toml"
-        path.write_text(text if isinstance(text, str) else tomli_w.dumps(text))
+        # As Windows writes text, with a mark at its beginning.
+        path.write_text(text if isinstance(text, str) else tomli_w.dumps(text), "utf-8-sig")
         return ["--config-file", str(path)]
 
     return to

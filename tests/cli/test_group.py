@@ -276,11 +276,12 @@ def test_label_sets_and_lists(out, tmp_path):
     saved = read(out / "group_labels.tsv")
     assert [row["index"] for row in saved] == ["10", "17", "53"]
     listed = tmp_path / "ids.txt"
-    listed.write_text("# hippocampi\n17, 53\n")
+    listed.write_text("17, 53  # hippocampi\n", encoding="utf-8-sig")
     assert group(out, "--labels", str(listed)) == 0
     assert {row["label"] for row in read(out / "group_overlap.tsv")} == {"17", "53"}
     # The list that was saved can be given to another cohort.
     again = Path(shutil.copy(out / "group_labels.tsv", tmp_path / "again.tsv"))
+    again.write_text(again.read_text() + "a row cut short\n")
     assert group(out, "--labels", str(again)) == 0
     assert {row["label"] for row in read(out / "group_overlap.tsv")} == {"17", "53"}
 

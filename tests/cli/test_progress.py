@@ -6,7 +6,11 @@ import re
 import pytest
 from rich.console import Console
 
+from vxmprep.bids.dataset import Scan
+from vxmprep.bids.records import Record, Stage
 from vxmprep.cli import progress as seen
+from vxmprep.cli.execute import table
+from vxmprep.cli.plan import Task
 from vxmprep.cli.progress import Progress
 
 
@@ -100,3 +104,21 @@ def test_a_live_run_leaves_its_lines_and_takes_its_display_away(monkeypatch):
         told.finish("sub-01", 1.0)
     assert "sub-01: CHECK [red] is no markup" in file.getvalue()
     assert "sub-01: done, 1 of 1" in file.getvalue()
+
+
+def test_the_table_at_the_end_does_without_measures_that_were_removed(tmp_path):
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text('{"Overlap": {"DiceMean": 0.8, "DiceMeanAffine": 0.6}}')
+    record, stage = Record.of(tmp_path, "sub-01"), Stage("evaluate", "MNI", {})
+    record.finish(stage, files={"metrics": metrics}, checksums={})
+    task = Task(Scan(tmp_path / "sub-01_T1w.nii", ()), (stage,), (), record, None, None)
+    assert table([task]).splitlines()[1].split() == [
+        "sub-01",
+        "done",
+        "n/a",
+        "n/a",
+        "0.600,",
+        "0.800",
+    ]
+    metrics.unlink()
+    assert table([task]).splitlines()[1].split() == ["sub-01", "done", "n/a", "n/a"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vxmprep.bids.results import NOBODY, person_of
-from vxmprep.bids.tables import OVERLAP, OVERLAP_COLUMNS
+from vxmprep.bids.tables import OVERLAP, OVERLAP_COLUMNS, text_of
 from vxmprep.config import UsageError
 from vxmprep.evaluation.compare import Difference, compare, holm
 from vxmprep.evaluation.labels import name_of, without_side
@@ -206,14 +205,14 @@ def _row(
         "name": name,
         "reference": reference,
         "participants": str(difference.participants),
-        "dice": _text(difference.first),
-        "other_dice": _text(difference.second),
-        "difference": _text(difference.difference),
-        "low": _text(difference.low),
-        "high": _text(difference.high),
-        "effect_size": _text(difference.effect),
-        "p": _text(difference.p),
-        "p_holm": "n/a" if corrected is None else _text(corrected),
+        "dice": text_of(difference.first),
+        "other_dice": text_of(difference.second),
+        "difference": text_of(difference.difference),
+        "low": text_of(difference.low),
+        "high": text_of(difference.high),
+        "effect_size": text_of(difference.effect),
+        "p": text_of(difference.p),
+        "p_holm": "n/a" if corrected is None else text_of(corrected),
     }
 
 
@@ -297,7 +296,3 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 def _number(text: str) -> float | None:
     return None if text == "n/a" else float(text)
-
-
-def _text(value: float) -> str:
-    return f"{value:.5g}" if math.isfinite(value) else "n/a"

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vxmprep.bids.filters import passes
+from vxmprep.bids.derivatives import is_ours
+from vxmprep.bids.filters import passes, read_filter_file
 from vxmprep.bids.index import DATABASE, DatasetError, t1w_files
 
 ENTITIES = (
@@ -67,7 +68,7 @@ class Scan:
 def find_scans(
     bids_dir: Path,
     *,
-    filters: Mapping | None = None,
+    filter_file: Path | None = None,
     database_dir: Path | None = None,
 ) -> list[Scan]:
     """Find all T1w scans of a BIDS dataset with pybids.
@@ -76,8 +77,8 @@ def find_scans(
     ----------
     bids_dir : path
         Root of the dataset.
-    filters : mapping, optional
-        Values by the names of entities, as `read_filter_file` gives them; all scans if None.
+    filter_file : path, optional
+        Which scans to list, see `vxmprep.bids.filters.read_filter_file`; all if None.
     database_dir : path, optional
         Folder of pybids' database of the dataset: made if it is not there (it lists T1w scans
         only), else read instead of the dataset. It does not notice changes of the dataset.
@@ -90,8 +91,10 @@ def find_scans(
     Raises
     ------
     DatasetError
-        If the folder is no BIDS dataset, no scan is left, or the database is of no use.
+        If the folder is no BIDS dataset, no scan is left, or filter file or database are of no
+        use.
     """
+    filters = {} if filter_file is None else read_filter_file(filter_file)
     _check_root(bids_dir)
     listed = t1w_files(bids_dir, database_dir)
     found = {below: parsed for below, parsed in listed.items() if parsed.get("part") in MAGNITUDE}
@@ -104,11 +107,11 @@ def find_scans(
         raise DatasetError(
             f"{bids_dir}: no T1w scan found (sub-*/[ses-*/]anat/*_T1w.nii.gz); check the folder"
         )
-    kept = {below: parsed for below, parsed in found.items() if passes(parsed, filters or {})}
+    kept = {below: parsed for below, parsed in found.items() if passes(parsed, filters)}
     if not kept:
         raise DatasetError(
-            f"--bids-filter-file {getattr(filters, 'source', '')}: none of the {len(found)} T1w "
-            f"scans of {bids_dir} passes; check {json.dumps(filters, ensure_ascii=False)}"
+            f"--bids-filter-file {filter_file}: none of the {len(found)} T1w scans of "
+            f"{bids_dir} passes; check {json.dumps(filters, ensure_ascii=False)}"
         )
     root = bids_dir.absolute()
     scans = [Scan(root / below, _entities(parsed)) for below, parsed in kept.items()]
@@ -229,7 +232,7 @@ def _check_root(bids_dir: Path) -> None:
         raise DatasetError(f"{bids_dir}: cannot be read ({error.strerror})") from error
     if not there:
         raise DatasetError(f"{bids_dir}: no such folder; give the root of a BIDS dataset")
-    if described and _is_ours(bids_dir / "dataset_description.json"):
+    if described and is_ours(bids_dir):
         raise DatasetError(
             f"{bids_dir}: holds what vxmprep has written; are BIDS_DIR and OUTPUT_DIR swapped?"
         )
@@ -238,14 +241,6 @@ def _check_root(bids_dir: Path) -> None:
             f"{bids_dir}: not a BIDS dataset, dataset_description.json is missing; "
             "give the folder that holds it"
         )
-
-
-def _is_ours(description: Path) -> bool:
-    try:
-        makers = json.loads(description.read_bytes()).get("GeneratedBy", [])
-        return any(maker.get("Name") == "vxmprep" for maker in makers)
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
 
 
 def _twins(scans: Iterable[Scan]) -> dict[Scan, str]:

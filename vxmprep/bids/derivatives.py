@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
     UsageError
         If the folder holds another dataset.
     """
-    _refuse_other_datasets(output_dir)
+    path = output_dir / "dataset_description.json"
+    if path.is_file() and not is_ours(output_dir):
+        raise UsageError(f"{output_dir}: holds another dataset; give a folder of its own")
     description = {
         "Name": "vxmprep: brain MRI registered to an atlas",
         "BIDSVersion": "1.10.0",
@@ -69,24 +72,18 @@ def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
         "SourceDatasets": [{"URL": bids_dir.resolve().as_uri()}],
         "DatasetLinks": {"raw": bids_dir.resolve().as_uri()},
     }
-    write_json(output_dir / "dataset_description.json", description)
+    write_json(path, description)
     write_text(output_dir / ".bidsignore", IGNORED)
     write_text(output_dir / "README", README.format(version=vxmprep.__version__))
     rows = [f"{label.index}\t{label.name}\t{label.color}" for label in table().values()]
     write_text(output_dir / "desc-aseg_dseg.tsv", "\n".join(["index\tname\tcolor", *rows]) + "\n")
 
 
-def _refuse_other_datasets(output_dir: Path) -> None:
-    path = output_dir / "dataset_description.json"
-    if not path.is_file():
-        return
-    try:
-        makers = json.loads(path.read_text(encoding="utf-8")).get("GeneratedBy", [])
-        ours = any(maker.get("Name") == "vxmprep" for maker in makers)
-    except (ValueError, AttributeError):
-        ours = False
-    if not ours:
-        raise UsageError(f"{output_dir}: holds another dataset; give a folder of its own")
+def is_ours(folder: Path) -> bool:
+    """Tell whether a dataset is one that vxmprep has written."""
+    makers = read_json(folder / "dataset_description.json").get("GeneratedBy")
+    listed = makers if isinstance(makers, list) else []
+    return any(isinstance(one, dict) and one.get("Name") == "vxmprep" for one in listed)
 
 
 @dataclass(frozen=True)
@@ -156,6 +153,21 @@ def source_uri(path: Path, bids_dir: Path) -> str:
     """Name an input in a sidecar: a BIDS URI inside the dataset, else the file's name."""
     relative = os.path.relpath(path, bids_dir)
     return path.name if relative.startswith("..") else f"bids:raw:{Path(relative).as_posix()}"
+
+
+def read_json(path: Path) -> dict:
+    """Read the object of a JSON file; empty where there is no file, or no object in it."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_rows(path: Path, columns: Collection[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write rows as tab-separated text below the names of the columns."""
+    lines = ["\t".join(columns), *("\t".join(row[name] for name in columns) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -15,23 +15,7 @@ INDICES = ("run", "echo", "flip", "inv", "chunk")
 QUERY = re.compile(r"<?Query\.(NONE|ANY|REQUIRED|OPTIONAL)(: \d)?>?")
 
 
-class Filters(dict):
-    """What a filter file asks of a T1w scan: values by the names of entities.
-
-    Parameters
-    ----------
-    wanted : mapping
-        Per entity a label or number, None (absent), ``*`` (any) or a list of these.
-    source : path
-        The file, named in errors.
-    """
-
-    def __init__(self, wanted: Mapping, source: Path) -> None:
-        super().__init__(wanted)
-        self.source = source
-
-
-def read_filter_file(path: Path) -> Filters:
+def read_filter_file(path: Path) -> dict:
     """Read which T1w scans a filter file lets pass, in the format of fMRIPrep's.
 
     Parameters
@@ -43,8 +27,9 @@ def read_filter_file(path: Path) -> Filters:
 
     Returns
     -------
-    Filters
-        The ``"t1w"`` part, for `find_scans`.
+    dict
+        The ``"t1w"`` part: per entity a label or number, None (absent), ``*`` (any) or a list of
+        these.
 
     Raises
     ------
@@ -53,7 +38,7 @@ def read_filter_file(path: Path) -> Filters:
     """
     where = f"--bids-filter-file {path}"
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DatasetError(f"{where}: no such file") from None
     except OSError as error:
@@ -73,7 +58,7 @@ def read_filter_file(path: Path) -> Filters:
                 f'{where}: {name} is {json.dumps(value)}; give a label, a number, null, "*" or a '
                 "list of these"
             )
-    return Filters(wanted, Path(path))
+    return wanted
 
 
 def _is_filter(value: object) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from vxmprep.bids.derivatives import read_json
 from vxmprep.bids.index import DatasetError
 
 SITE = ("site", "site_id")
@@ -80,11 +80,7 @@ def _read_column(table: Path, names: Collection[str]) -> dict[str, str]:
 
 def read_licence(bids_dir: Path) -> str | None:
     """Read the licence of a dataset from its description, or None where it gives none."""
-    try:
-        content = json.loads((bids_dir / "dataset_description.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    licence = content.get("License") if isinstance(content, dict) else None
+    licence = read_json(bids_dir / "dataset_description.json").get("License")
     return licence if isinstance(licence, str) and licence.strip() else None
 
 
@@ -111,7 +107,7 @@ def read_exclusions(path: Path, stems: Iterable[str]) -> dict[str, str]:
         If the file cannot be read, or names what the dataset lacks.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise DatasetError(f"--exclude {path}: cannot be read ({reason})") from error

@@ -8,7 +8,6 @@ transform, will not do.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import vxmprep
-from vxmprep.bids.derivatives import sidecar_of, write_json
+from vxmprep.bids.derivatives import read_json, sidecar_of, write_json
 from vxmprep.bids.names import METRICS
 from vxmprep.bids.transforms import SCAN, entities_of, grid_file, opposite
 from vxmprep.config import UsageError
@@ -67,7 +66,7 @@ class Source:
         scan, atlas = grid_file(inverse), grid_file(forward)
         stem, own = scan.name.split("_desc-")[0], entities_of(forward)["to"]
         end = f"_desc-{METRICS['desc']}_{METRICS['suffix']}{METRICS['extension']}"
-        metrics = _json(forward.with_name(f"{stem}_space-{own}{end}"))
+        metrics = read_json(forward.with_name(f"{stem}_space-{own}{end}"))
         mask = forward.with_name(f"{stem}_desc-brain_mask.nii.gz")
         space = _templateflow_name(forward) or own
         verdict = metrics.get("Quality", {}).get("Verdict", "")
@@ -102,9 +101,9 @@ def find_sources(output_dir: Path, *, sessionwise: bool = False) -> dict[str, li
     """
     found: dict[str, list[Source]] = {}
     for path in sorted(output_dir.glob(f"sub-*/**/anat/*_from-{SCAN}_to-*_mode-image_xfm.h5")):
-        if "desc" in entities_of(path):
-            continue
         own = entities_of(path)
+        if "desc" in own:
+            continue
         whose = f"sub-{own['sub']}"
         if sessionwise and "ses" in own:
             whose += f"_ses-{own['ses']}"
@@ -123,7 +122,7 @@ def check_target(target: Path, output_dir: Path) -> None:
         If it is the output itself, or holds another dataset.
     """
     path = target / "dataset_description.json"
-    ours = _json(path).get("Name") == NAME
+    ours = read_json(path).get("Name") == NAME
     if target.resolve() == output_dir.resolve() or (
         target.exists() and not (target.is_dir() and (ours or not any(target.iterdir())))
     ):
@@ -206,13 +205,9 @@ def _unfit(sources: list[Source]) -> str:
 
 def _templateflow_name(forward: Path) -> str:
     """Name the template, as ``NAME`` or ``NAME+COHORT``, if the atlas is one of TemplateFlow's."""
-    file = _json(sidecar_of(forward)).get("Atlas", {}).get("Image", {}).get("File", "")
+    file = read_json(sidecar_of(forward)).get("Atlas", {}).get("Image", {}).get("File", "")
     found = re.match(r"tpl-([a-zA-Z0-9]+)(?:_cohort-([a-zA-Z0-9]+))?_", file)
     return "+".join(part for part in found.groups() if part) if found else ""
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def _write(source: Source, folder: Path) -> tuple[set[Path], bool]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from vxmprep.bids.derivatives import sidecar_of
+from vxmprep.bids.derivatives import read_json, sidecar_of
 from vxmprep.bids.records import Record
 from vxmprep.bids.status import status_row
 
@@ -110,7 +109,7 @@ def _result(record: Record, status: dict[str, str], space: str, person: str) -> 
         space,
         status,
         files,
-        _json(files.get("metrics")),
+        read_json(files["metrics"]) if "metrics" in files else {},
         tuple(str(made[name]) for name in sorted(made.keys() - files.keys())),
         _segmentation(files.get("labels_in_atlas")),
         tuple(doubts),
@@ -120,16 +119,6 @@ def _result(record: Record, status: dict[str, str], space: str, person: str) -> 
 
 def _segmentation(labels: Path | None) -> str:
     """Name the file that a scan's labels come from, as their sidecar does."""
-    sources = [] if labels is None else _json(sidecar_of(labels)).get("Sources", [])
+    sources = [] if labels is None else read_json(sidecar_of(labels)).get("Sources", [])
     named = sources[1:2] or ([] if labels is None else ["the scan's segmentation"])
     return named[0].removeprefix("bids:raw:") if named else ""
-
-
-def _json(path: Path | None) -> dict:
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return dict(content) if isinstance(content, Mapping) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vxmprep.bids.derivatives import write_text
+from vxmprep.bids.derivatives import write_rows
 from vxmprep.bids.records import FOLDER, Record, turn
 
 COLUMNS = ("scan", "status", "step", "why", "seconds", "peak_gb", "flags", "version")
@@ -49,5 +49,4 @@ def write_status(output_dir: Path) -> None:
     """
     with turn(output_dir / FOLDER / ".status.lock"):
         rows = [status_row(record) for record in Record.all(output_dir)]
-        lines = ["\t".join(row[name] for name in COLUMNS) for row in rows]
-        write_text(output_dir / FILE, "\n".join(["\t".join(COLUMNS), *lines]) + "\n")
+        write_rows(output_dir / FILE, COLUMNS, rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vxmprep.bids.derivatives import write_json, write_text
+from vxmprep.bids.derivatives import write_json, write_rows
 from vxmprep.bids.results import Result
 from vxmprep.evaluation.cohort import CohortOverlap
 from vxmprep.evaluation.labels import without_parcels, without_sides
@@ -123,10 +123,10 @@ def overlap_rows(result: Result, cohort: CohortOverlap) -> list[dict[str, str]]:
             {
                 "voxels_fixed": str(found.voxels_fixed),
                 "voxels_moving": str(found.voxels_moving),
-                "dice_affine": _text(found.dice_affine),
-                "dice": _text(found.dice),
-                "hd95_affine_mm": _text(found.hd95_affine),
-                "hd95_mm": _text(found.hd95),
+                "dice_affine": text_of(found.dice_affine),
+                "dice": text_of(found.dice),
+                "hd95_affine_mm": text_of(found.hd95_affine),
+                "hd95_mm": text_of(found.hd95),
                 "reference": f"{CONSENSUS} of {others} others",
             }
             if found
@@ -198,8 +198,8 @@ def registration_row(
         key: next((row[key] for row in rows if row[key] != "n/a"), "")
         for key in ("reference", "atlas_reference")
     }
-    numbers = {name: _text(value) for name, value in averages.items() if name != "structures"}
-    measured = {name: _text(_found(result.metrics, path)) for name, path in MEASURES.items()}
+    numbers = {name: text_of(value) for name, value in averages.items() if name != "structures"}
+    measured = {name: text_of(_found(result.metrics, path)) for name, path in MEASURES.items()}
     return _complete(
         REGISTRATION_COLUMNS,
         {
@@ -220,8 +220,7 @@ def registration_row(
 
 def write_table(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, str]]) -> None:
     """Write rows as tab-separated text, and what the columns mean as JSON beside it."""
-    lines = ["\t".join(columns), *("\t".join(row[name] for name in columns) for row in rows)]
-    write_text(path, "\n".join(lines) + "\n")
+    write_rows(path, columns, rows)
     meaning = {name: {"Description": words} for name, words in columns.items()}
     write_json(path.with_suffix(".json"), meaning)
 
@@ -257,7 +256,7 @@ def _joined(sides: Sequence[tuple[Mapping[str, str], int]]) -> dict[str, str]:
         "reference": sides[0][0]["reference"],
         "voxels_moving": str(sum(moving)),
         **{
-            name: _text(
+            name: text_of(
                 joined_dice(zip((_number(row[name]) for row, _ in sides), fixed, own, strict=True))
             )
             for name, own in voxels.items()
@@ -277,7 +276,8 @@ def _found(metrics: Mapping, path: Sequence[str]) -> float:
     return float(found) if isinstance(found, int | float) else math.nan
 
 
-def _text(value: float) -> str:
+def text_of(value: float) -> str:
+    """Write a number of a table; ``n/a`` where it is none."""
     if not math.isfinite(value):
         return "n/a"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.5g}"

@@ -187,7 +187,8 @@ def find_transform(
             )
         if not (derivatives / f"sub-{who}").is_dir():
             raise UsageError(f"{derivatives}: there is no sub-{who}; check --participant-label")
-        known = sorted({entities_of(path)["to"] for path in derivatives.glob("sub-*/**/*_xfm.h5")})
+        others = derivatives.glob("sub-*/**/*_to-*_xfm.h5")
+        known = sorted({entities_of(path)["to"] for path in others})
         raise UsageError(
             f"{derivatives}: no transform to {to} for {whose}"
             + (f"; there are transforms to {', '.join(known)}" if known else "; is it processed?")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.cli.chain import chain_of, read, split, turned
+from vxmprep.cli.chain import chain_of, grid_of, split, turned
 from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
 from vxmprep.wording import counted
@@ -155,12 +155,16 @@ def build_parser() -> Parser:
     group.add_argument(
         "--participant-label",
         nargs="+",
+        type=lambda label: label.removeprefix("sub-"),
         metavar="LABEL",
         help="whose transform to use (default: by the sub- in each input's name); with several, a "
         "region goes to each one's scan",
     )
     group.add_argument(
-        "--session-label", metavar="LABEL", help="of which session (default: by the ses- there)"
+        "--session-label",
+        type=lambda label: label.removeprefix("ses-"),
+        metavar="LABEL",
+        help="of which session (default: by the ses- there)",
     )
     group.add_argument(
         "-t",
@@ -203,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         tasks = plan(options)
-    except UsageError as error:
+    except ValueError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     failed = 0
@@ -221,7 +225,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
 
     Raises
     ------
-    UsageError
+    UsageError, ValueError
         The message names the file or option and says what to do.
     """
     if (options.to is None) != (options.derivatives is None):
@@ -233,8 +237,7 @@ def plan(options: argparse.Namespace) -> list[Task]:
     reference = options.reference_image
     if reference is not None and not reference.is_file():
         raise UsageError(f"-r {reference}: no such file; check the path")
-    given = options.participant_label or [None]
-    labels = list(dict.fromkeys(_label(label, "sub-") for label in given))
+    labels = list(dict.fromkeys(options.participant_label or [None]))
     if len(labels) > 1:
         _check_several(options)
     tasks = [_task(source, label, options) for label in labels for source in options.input]
@@ -292,17 +295,18 @@ def run(task: Task) -> str:
 
 def _task(source: Path, participant: str | None, options: argparse.Namespace) -> Task:
     from vxmprep.bids.transforms import LABEL_NAMES, find_transform, grid_file, suffix_of
-    from vxmprep.spatial.opening import ImageError
 
     extension = next((end for end in KINDS if source.name.lower().endswith(end)), None)
     if extension is None:
         raise UsageError(f"{source}: of no known kind; give one that ends with {' '.join(KINDS)}")
     kind = KINDS[extension]
-    _check_source(source, kind)
     labels = LABEL_NAMES.fullmatch(suffix_of(source))
     interpolation = options.interpolation or ("nearest" if labels else "linear")
     if kind == "image":
+        _check_image(source)
         _check_way(source, interpolation, options)
+    elif not source.is_file():
+        raise UsageError(f"{source}: no such file; check the path")
     elif options.modulate:
         raise UsageError(f"{source}: --modulate is for images; leave it out")
     transforms, reference = tuple(options.transform), options.reference_image
@@ -312,23 +316,22 @@ def _task(source: Path, participant: str | None, options: argparse.Namespace) ->
             start = _check_space(source, options)
         found = find_transform(
             options.derivatives, source, to=options.to, start=start,
-            participant=participant,
-            session=_label(options.session_label, "ses-"),
+            participant=participant, session=options.session_label,
         )  # fmt: skip
         transforms = (str(found), *transforms)
         reference = reference or grid_file(found)
-    for transform in transforms if kind != "image" else options.transform:
-        _check_transform(transform, kind == "image")
+    given = options.transform if kind == "image" else transforms
+    for path, _ in map(split, given):
+        if not path.is_file():
+            raise UsageError(f"{path}: no such transform; check the path")
+    chain_of(tuple(given), kind == "image")  # what cannot be read is told before any work
     grid = None
     if kind == "image" or extension == ".trk":
         if reference is None:
             raise UsageError(f"{source}: on which grid is it wanted? give -r")
         if options.reference_image is None and not reference.is_file():
             raise UsageError(f"{reference}: not there to tell the grid; give -r")
-        try:
-            grid = _grid(reference)
-        except ImageError as error:
-            raise UsageError(str(error)) from error
+        grid = grid_of(reference)
     return Task(
         source, _target(source, extension, participant, options), kind, transforms, grid,
         reference, interpolation, options.modulate,
@@ -371,7 +374,7 @@ def _target(
     image = KINDS[extension] == "image"
     ends = (".nii.gz", ".nii") if image else (extension,)
     if any(out.name.lower().endswith(end) for end in KINDS) and not out.is_dir():
-        if max(len(options.input), len(options.participant_label or ())) > 1:
+        if max(len(options.input), len(set(options.participant_label or ()))) > 1:
             raise UsageError(f"-o {out}: one file for several results; give a folder")
         if not out.name.lower().endswith(ends):
             raise UsageError(f"-o {out}: must end with {' or '.join(ends)}")
@@ -380,12 +383,10 @@ def _target(
         raise UsageError(f"-o {out}: a file, and of no known kind; give a folder")
     first = options.transform[0].strip("[]").split(",")[0] if options.transform else ""
     space = options.to or entities_of(first).get("to") or "reference"
-    stop = ".surf.gii" if source.name.endswith(".surf.gii") else extension
-    if extension == ".gii":
-        stop = "".join(Path(source.name).suffixes[-2:])
+    stop = "".join(source.suffixes[-2:]) if extension == ".gii" else extension
     name = source.name
     if participant is not None and not name.startswith("sub-"):
-        name = named_after(participant, _label(options.session_label, "ses-"), name)
+        name = named_after(participant, options.session_label, name)
     return out / named_in(space, name, ".nii.gz" if image else stop)
 
 
@@ -415,19 +416,6 @@ def _read_by(task: Task) -> set[Path]:
 
     files = [task.source, sidecar_of(task.source), *(split(t)[0] for t in task.transforms)]
     return {path.resolve() for path in files + ([task.reference] if task.reference else [])}
-
-
-def _check_source(source: Path, kind: str) -> None:
-    from vxmprep.spatial.opening import ImageError
-
-    if kind != "image":
-        if not source.is_file():
-            raise UsageError(f"{source}: no such file; check the path")
-        return
-    try:
-        _check_image(source)
-    except ImageError as error:
-        raise UsageError(str(error)) from error
 
 
 def _check_way(source: Path, interpolation: str, options: argparse.Namespace) -> None:
@@ -463,37 +451,10 @@ def _check_image(path: Path) -> None:
     check_frame(path, image)
 
 
-def _grid(path: Path) -> Grid:
-    from vxmprep.spatial.grid import Grid
-    from vxmprep.spatial.headers import check_frame
-    from vxmprep.spatial.opening import open_series
-
-    image = open_series(path)
-    check_frame(path, image)
-    return Grid.of(image)
-
-
-def _check_transform(transform: str, for_images: bool) -> None:
-    path, inverted = split(transform)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such transform; check the path")
-    try:
-        turned(path) if inverted is for_images else read(path)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 def _write_sidecar(task: Task) -> None:
-    import json
+    from vxmprep.bids.derivatives import read_json, sidecar_of, write_json
 
-    from vxmprep.bids.derivatives import sidecar_of, write_json
-
-    beside = sidecar_of(task.source)
-    try:
-        known = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = None
-    known = known if isinstance(known, dict) else {}
+    known = read_json(sidecar_of(task.source))
     said = {"Sources": [task.source.name], "Transforms": [_used(task, t) for t in task.transforms]}
     if task.kind == "image":
         said["Interpolation"] = task.interpolation
@@ -512,10 +473,6 @@ def _used(task: Task, transform: str) -> str:
 
 def _interpolation(text: str) -> str:
     return NAMES_OF_ANTS.get(text.split("[")[0].lower(), text.lower())
-
-
-def _label(text: str | None, prefix: str) -> str | None:
-    return None if text is None else text.removeprefix(prefix)
 
 
 def _naming(source: Path, error: Exception) -> str:

@@ -1,4 +1,7 @@
-"""Transforms as they are named on a command line: in the order of ANTs, ``[FILE,1]`` inverted."""
+"""Transforms as they are named on a command line: in the order of ANTs, ``[FILE,1]`` inverted.
+
+And the grid of an image that is named there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from functools import lru_cache
 from pathlib import Path
 
 from vxmprep.bids.transforms import opposite
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.headers import check_frame
+from vxmprep.spatial.opening import open_series
 from vxmprep.spatial.transform import Transform, read_itk
+
+
+def grid_of(path: Path) -> Grid:
+    """Give the grid of an image whose header says well where its voxels lie."""
+    image = open_series(path)
+    check_frame(path, image)
+    return Grid.of(image)
 
 
 def split(transform: str) -> tuple[Path, bool]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vxmprep.bids.records import Record
+from vxmprep.config import LEVELS
 from vxmprep.wording import counted
 
 if TYPE_CHECKING:
@@ -39,16 +40,12 @@ SIGNS = re.IGNORECASE | re.MULTILINE
 PEOPLE = "participants: "
 """How the line begins that a task of an array says first."""
 
-ARRAYS = ("prepare", "participant")
-
 SUFFICIENT = {"prepare": ("prepared", "registered", "done"), "participant": ("done",)}
-"""What a level has come to at its end."""
+"""What a level whose job is an array has come to at its end."""
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "SUSPENDED")
 
 RESULTS = ("done", "registered", "prepared", "failed", "unfinished")
-
-LEVELS = ("prepare", "train", "participant", "group")
 
 
 @dataclass(frozen=True)
@@ -89,12 +86,10 @@ def tell(settings: Settings, folder: Path) -> int:
         0 if all scans are done, 1 if not.
     """
     from vxmprep.bids.dataset import choose_scans, find_scans
-    from vxmprep.bids.filters import read_filter_file
     from vxmprep.bids.status import write_status
 
-    filters = settings.bids_filter_file and read_filter_file(settings.bids_filter_file)
     scans = choose_scans(
-        find_scans(settings.bids_dir, filters=filters),
+        find_scans(settings.bids_dir, filter_file=settings.bids_filter_file),
         participants=settings.participant_label,
         sessions=settings.session_label,
         bids_dir=settings.bids_dir,
@@ -118,6 +113,14 @@ def tell(settings: Settings, folder: Path) -> int:
     return int(any(record.status != "done" for record in records.values()))
 
 
+def ask_slurm(words: Sequence[str]) -> subprocess.CompletedProcess | None:
+    """Ask one of Slurm's programs; None where it does not answer, or is not here."""
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
 def read_queue(folder: Path) -> dict[str, Counter] | None:
     """Ask Slurm for the jobs that were submitted.
 
@@ -135,11 +138,9 @@ def read_queue(folder: Path) -> dict[str, Counter] | None:
     if not levels:
         return None
     words = ["squeue", "--noheader", "--array", "--format=%F %T %r", f"--jobs={','.join(levels)}"]
-    try:
-        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if said.returncode and "Invalid job id" not in said.stderr:  # which jobs long over have
+    said = ask_slurm(words)
+    # Jobs long over have no valid id.
+    if said is None or (said.returncode and "Invalid job id" not in said.stderr):
         return None
     found: dict[str, Counter] = {}
     for line in said.stdout.splitlines():
@@ -164,7 +165,7 @@ def read_logs(folder: Path) -> dict[str, Log]:
         level = log.name.split("-")[1]
         # What a job said before it was put back into the queue is over.
         said = log.read_text(encoding="utf-8", errors="replace").rpartition(PEOPLE)[2]
-        people, _, said = said.partition("\n") if level in ARRAYS else (level, "", said)
+        people, _, said = said.partition("\n") if level in SUFFICIENT else (level, "", said)
         why = next((why for sign, why in ENDS if re.search(sign, said, SIGNS)), None)
         last = (said.strip().splitlines() or ["its log is empty"])[-1].strip()
         for one in people.split():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vxmprep
-from vxmprep.cli.chain import chain_of, split
+from vxmprep.cli.chain import chain_of, grid_of, split
 from vxmprep.cli.options import Parser
 from vxmprep.config import UsageError
 from vxmprep.spatial.transform import Transform
@@ -17,7 +17,6 @@ from vxmprep.spatial.transform import Transform
 if TYPE_CHECKING:
     from vxmprep.spatial.grid import Grid
 
-FORMATS = ("itk", "fsl", "freesurfer", "x5", "fmriprep")
 ENDS = {
     "itk": {".nii.gz": "field", ".nii": "field", ".txt": "affine", ".tfm": "affine"},
     "fsl": {".nii.gz": "field", ".nii": "field", ".mat": "affine"},
@@ -25,7 +24,7 @@ ENDS = {
     "x5": {".x5": "chain"},
     "fmriprep": {},
 }
-"""What a file of each format holds, by the end of its name."""
+"""What a file of each format holds, by the end of its name; ``fmriprep`` is a folder."""
 
 DESCRIPTION = """\
 Convert transforms between the formats of ITK (those of vxmprep and fMRIPrep), FreeSurfer (.mgz,
@@ -75,7 +74,7 @@ def build_parser() -> Parser:
         "-o", "--output", type=Path, required=True, metavar="OUT", help="file to write"
     )
     parser.add_argument(
-        "--format", choices=FORMATS, help="the program (default: by the ending of OUT)"
+        "--format", choices=tuple(ENDS), help="the program (default: by the ending of OUT)"
     )
     parser.add_argument(
         "-r",
@@ -197,14 +196,14 @@ def _hand_over(options: argparse.Namespace) -> None:
 
 def _format(options: argparse.Namespace) -> tuple[str, str]:
     name = options.output.name.lower()
-    for form in [options.format] if options.format else FORMATS:
+    forms = [options.format] if options.format else ENDS
+    for form in forms:
         for end in ENDS[form]:
             if name.endswith(end):
                 if form == "fsl" and not options.format:
                     raise UsageError(f"-o {options.output}: {end} is FSL's; say --format fsl")
                 return form, end
-    known = sorted({end for form in ENDS for end in ENDS[form]} if not options.format
-                   else ENDS[options.format])  # fmt: skip
+    known = sorted({end for form in forms for end in ENDS[form]})
     raise UsageError(f"-o {options.output}: ends with none of {', '.join(known)}")
 
 
@@ -235,9 +234,6 @@ def _write_between(options: argparse.Namespace, chain: Transform, form: str, hol
 def _grid(options: argparse.Namespace, which: str) -> Grid:
     """Read the grid of the reference or of the moving image."""
     from vxmprep.bids.transforms import grid_file, opposite
-    from vxmprep.spatial.grid import Grid
-    from vxmprep.spatial.headers import check_frame
-    from vxmprep.spatial.opening import open_series
 
     path = getattr(options, f"{which}_image")
     if path is None:
@@ -247,9 +243,7 @@ def _grid(options: argparse.Namespace, which: str) -> Grid:
             path = grid_file(named if which == "reference" else turned)
         if path is None or not path.is_file():
             raise UsageError(f"{named}: no image beside it tells the grid; give -{which[0]}")
-    image = open_series(path)
-    check_frame(path, image)
-    return Grid.of(image)
+    return grid_of(path)
 
 
 if __name__ == "__main__":

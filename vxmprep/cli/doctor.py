@@ -21,7 +21,6 @@ from vxmprep.wording import counted
 
 if TYPE_CHECKING:
     from vxmprep.bids.dataset import Scan
-    from vxmprep.bids.filters import Filters
     from vxmprep.preparation.checkup import Checkup
     from vxmprep.preparation.shape import MaskShape
 
@@ -161,10 +160,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.fs_subjects_dir is not None and not options.fs_subjects_dir.is_dir():
         parser.error(f"--fs-subjects-dir {options.fs_subjects_dir}: no such folder")
     try:
-        filters = options.bids_filter_file and read_filter_file(options.bids_filter_file)
+        if options.bids_filter_file is not None:
+            read_filter_file(options.bids_filter_file)
     except DatasetError as error:
         parser.error(str(error))
-    scans, findings = examine(options, filters)
+    scans, findings = examine(options)
     findings = sorted(findings, key=lambda finding: LEVELS.index(finding.level))
     counts = Counter(finding.level for finding in findings)
     if options.json:
@@ -178,15 +178,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if counts["error"] else 0
 
 
-def examine(
-    options: argparse.Namespace, filters: Filters | None = None
-) -> tuple[list[Scan], list[Finding]]:
+def examine(options: argparse.Namespace) -> tuple[list[Scan], list[Finding]]:
     """Look at everything."""
     from vxmprep.bids.dataset import find_scans, labelled, misnamed, well_named
     from vxmprep.bids.index import DatasetError
 
     try:
-        every = find_scans(options.bids_dir, filters=filters)
+        every = find_scans(options.bids_dir, filter_file=options.bids_filter_file)
         asked = labelled(
             every,
             participants=options.participant_label,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -15,8 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vxmprep.bids.derivatives import read_json, write_rows
 from vxmprep.bids.status import status_row, write_status
-from vxmprep.cli.listener import Listener, note_failures, write_steps
+from vxmprep.cli.listener import STEP_COLUMNS, Listener, note_failures
 from vxmprep.cli.plan import Plan, Task, branch_name
 from vxmprep.cli.progress import Progress
 from vxmprep.config import UsageError
@@ -72,7 +72,7 @@ def execute(plan: Plan, work: Path | None = None, logs: Path | None = None) -> i
             if pending:
                 note_failures(listener, logs)
             if pending and settings.resource_monitor:
-                write_steps(logs / "resources.tsv", listener.steps)
+                write_rows(logs / "resources.tsv", STEP_COLUMNS, listener.steps)
             write_status(settings.output_dir)
             page(*(t.scan for t in plan.tasks if t.record.failure or settings.reports_only))
     return _end(plan, listener)
@@ -111,7 +111,8 @@ def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
     """
     log_to(logs / "nipype.log")
     if plan.settings.write_graph:
-        draw(plan, logs)
+        graph = plan.graph(plan.pending[:1])
+        graph.write_graph(str(logs / "workflow.dot"), graph2use="colored", format="svg")
     size = max(SCANS_A_GRAPH, SCANS_A_PROCESSOR * plan.settings.nprocs)
     for first in range(0, len(plan.pending), size):
         if listener.causes and plan.settings.stop_on_first_crash:
@@ -233,8 +234,7 @@ def read_plugin(path: Path) -> tuple[str, dict]:
     UsageError
         If the file says something else.
     """
-    from importlib.util import find_spec
-
+    import nipype.pipeline.plugins
     import yaml
 
     try:
@@ -242,7 +242,7 @@ def read_plugin(path: Path) -> tuple[str, dict]:
         plugin, arguments = content["plugin"], content.get("plugin_args") or {}
         if not isinstance(plugin, str) or not isinstance(arguments, dict):
             raise TypeError("plugin is a name, plugin_args a mapping")
-        if not find_spec(f"nipype.pipeline.plugins.{plugin.lower()}"):
+        if not hasattr(nipype.pipeline.plugins, f"{plugin}Plugin"):
             raise ValueError(f"nipype has no plugin {plugin}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
@@ -281,12 +281,6 @@ def memory_gb(plan: Plan) -> float:
 
     given = plan.settings.mem_mb
     return given / 1024 if given else 0.9 * available_memory_gb()
-
-
-def draw(plan: Plan, folder: Path) -> None:
-    """Draw the workflow of the first pending scan as ``workflow.svg``."""
-    graph = plan.graph(plan.pending[:1])
-    graph.write_graph(str(folder / "workflow.dot"), graph2use="colored", format="svg")
 
 
 def _end(plan: Plan, listener: Listener) -> int:
@@ -336,8 +330,7 @@ def _dice(task: Task) -> str:
     for stage in task.stages:
         path = task.record.stages.get(stage.key, {"files": {}})["files"].get("metrics")
         if path is not None:
-            text = (task.record.output_dir / path).read_text(encoding="utf-8")
-            overlap = json.loads(text)["Overlap"]
+            overlap = read_json(task.record.output_dir / path).get("Overlap", {})
             if overlap.get("DiceMean") is not None:
                 return f"{overlap['DiceMeanAffine']:.3f}, {overlap['DiceMean']:.3f}"
     return ""

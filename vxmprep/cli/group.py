@@ -284,14 +284,14 @@ def read_ids(path: Path) -> tuple[int, ...]:
         If there is none, or something else stands there.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise UsageError(f"--labels {path}: cannot be read ({reason})") from error
     header = lines[0].split("\t") if lines else []
     column = next((i for i, name in enumerate(header) if name in ("index", "label")), None)
     if column is not None:
-        lines = [line.split("\t")[column] for line in lines[1:] if line.strip()]
+        lines = ["".join(line.split("\t")[column : column + 1]) for line in lines[1:]]
     words = [w for line in lines for w in re.split(r"[\s,]+", line.partition("#")[0]) if w]
     wrong = [word for word in words if not word.isdecimal() or int(word) == 0]
     if wrong or not words:

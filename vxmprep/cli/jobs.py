@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vxmprep.bids.records import Record
-from vxmprep.cli.scripts import ORDER, Job
+from vxmprep.cli.cohort import ask_slurm
+from vxmprep.cli.scripts import Job
+from vxmprep.config import LEVELS
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan, Task
@@ -99,7 +100,7 @@ def make_jobs(settings: Settings, asked: argparse.Namespace) -> list[Job]:
     if "group" in levels:
         known = len(Record.all(settings.output_dir))
         jobs.append(_group_job(max(scans, known), asked))
-    return sorted(jobs, key=lambda job: ORDER.index(job.level))
+    return sorted(jobs, key=lambda job: LEVELS.index(job.level))
 
 
 def _is_trained(settings: Settings) -> bool:
@@ -251,8 +252,5 @@ def _of_the_nodes(what: str, partition: str | None) -> list[str]:
     """Ask Slurm what the nodes of a partition have; nothing where it cannot be asked."""
     words = ["sinfo", "--noheader", "--Node", f"--format={what}"]
     words += [f"--partition={partition}"] if partition else []
-    try:
-        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return said.stdout.split()
+    said = ask_slurm(words)
+    return [] if said is None else said.stdout.split()

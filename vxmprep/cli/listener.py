@@ -30,6 +30,11 @@ SAVE = "save_"
 GONE = re.compile(r"Job id \((\d+)\) finished or terminated, but results file does not exist")
 """What nipype's plugins for batch systems say of a job that was killed."""
 
+STEP_COLUMNS = (
+    "scan", "step", "seconds", "cpu_seconds", "peak_gb", "estimated_gb", "processors",
+)  # fmt: skip
+"""What is told of every step."""
+
 COMMON = "atlas"
 """The step that all scans need."""
 
@@ -151,9 +156,7 @@ class Listener:
             self.causes.setdefault(branch, (SAVE + stage.name, str(error)))
             self.progress.fail(task.scan.stem, SAVE + stage.name, str(error))
         self.left.setdefault(branch, set(task.missing)).discard(stage.name)
-        if branch in self.causes:
-            return
-        if not self.left[branch]:
+        if branch not in self.causes and not self.left[branch]:
             self._complete(branch, task)
 
     def _complete(self, branch: str, task: Task) -> None:
@@ -201,12 +204,3 @@ def note_failures(listener: Listener, logs: Path) -> None:
         # nipype's own plugins tell the cause in the crash file alone.
         cause = cause or told or "see its crash file"
         task.record.fail(step=step, cause=cause, crash=crash, wanted=task.stages)
-
-
-def write_steps(path: Path, steps: list[dict]) -> None:
-    """Write what every step took as a table."""
-    from vxmprep.bids.derivatives import write_text
-
-    columns = ("scan", "step", "seconds", "cpu_seconds", "peak_gb", "estimated_gb", "processors")
-    lines = ["\t".join(step[column] for column in columns) for step in steps]
-    write_text(path, "\n".join(["\t".join(columns), *lines]) + "\n")

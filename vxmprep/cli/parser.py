@@ -20,7 +20,6 @@ from vxmprep.config import (
     SHARED,
     Settings,
     default_iterations,
-    model_file,
 )
 from vxmprep.resources import available_processors
 from vxmprep.training.errors import TrainingError
@@ -31,10 +30,6 @@ OUTPUT_FOLDERS = ("assets", "logs", "models", "sourcedata")
 
 TRAINING = tuple(item.name for item in fields(TrainingSettings) if item.name not in SHARED)
 POSITIONALS = ("bids_dir", "output_dir", "levels")
-PATHS = (
-    "bids_dir", "output_dir", "work_dir", "fs_subjects_dir", "bids_filter_file",
-    "bids_database_dir", "use_plugin", "atlas_labels", "exclude", "split", "compare",
-)  # fmt: skip
 
 
 class BadOptionError(Exception):
@@ -88,7 +83,7 @@ def read_config_file(path: Path) -> dict:
         If the file cannot be read, or holds a key or a value that no option has.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadOptionError(f"--config-file {path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -166,9 +161,9 @@ def _settings(given: dict, usage: str) -> Settings:
         values.pop(option, None)
     for option in ("levels", "participant_label", "session_label", "derivatives"):
         values[option] = tuple(values[option])
-    for option in PATHS:
-        if values[option] is not None:
-            values[option] = values[option].absolute()
+    for option, value in values.items():
+        if isinstance(value, Path):
+            values[option] = value.absolute()
     values["derivatives"] = tuple(path.absolute() for path in values["derivatives"])
     for option in ("model", "initial_model"):
         values[option] = _model(values[option], values["output_dir"])
@@ -184,7 +179,7 @@ def _settings(given: dict, usage: str) -> Settings:
     if Path(values["atlas"]).is_file():
         values["atlas"] = str(Path(values["atlas"]).absolute())
     settings = Settings(**values)
-    problem = _problem(settings)
+    problem = _bad_folder(settings) or _absent_file(settings) or _absent_program(settings)
     if problem:
         raise BadOptionError(problem)
     return settings
@@ -209,14 +204,9 @@ def _model(given: str | None, output_dir: Path) -> Path | None:
     if given in (None, "none"):
         return None
     if given == "bundled":
-        return model_file(given)
+        return BUNDLED
     named = output_dir / "models" / given / "model.pt"
     return named if not Path(given).is_file() and named.is_file() else Path(given).absolute()
-
-
-def _problem(settings: Settings) -> str | None:
-    """Say what is wrong with the settings, before any work starts."""
-    return _bad_folder(settings) or _absent_file(settings) or _absent_program(settings)
 
 
 def _bad_folder(settings: Settings) -> str | None:
@@ -273,12 +263,10 @@ def _absent_file(settings: Settings) -> str | None:
         return f"--compare {other}: is OUTPUT_DIR itself; give the folder of another run"
     if settings.labels not in LABEL_SETS and not Path(settings.labels).is_file():
         return f"--labels {settings.labels}: neither {', '.join(LABEL_SETS)} nor a file"
-    for name in ("exclude", "split"):
+    for name in ("exclude", "split", "use_plugin"):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
-            return f"--{name} {path}: no such file"
-    if settings.use_plugin is not None and not settings.use_plugin.is_file():
-        return f"--use-plugin {settings.use_plugin}: no such file"
+            return f"--{name.replace('_', '-')} {path}: no such file"
     return None
 
 

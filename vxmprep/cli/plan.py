@@ -13,7 +13,6 @@ import vxmprep
 from vxmprep.atlas import Atlas, default_files, find_atlas, read_atlas
 from vxmprep.bids.dataset import Scan, choose_scans, find_scans, well_named
 from vxmprep.bids.derivatives import source_uri
-from vxmprep.bids.filters import read_filter_file
 from vxmprep.bids.index import DatasetError
 from vxmprep.bids.records import FIRST, Record, Stage, seen_of
 from vxmprep.bids.results import PICTURES
@@ -194,8 +193,11 @@ def make_plan(settings: Settings) -> Plan:
         freesurfer_dir=freesurfer,
     )
     _check(settings, atlas)
-    filters = settings.bids_filter_file and read_filter_file(settings.bids_filter_file)
-    every = find_scans(settings.bids_dir, filters=filters, database_dir=settings.bids_database_dir)
+    every = find_scans(
+        settings.bids_dir,
+        filter_file=settings.bids_filter_file,
+        database_dir=settings.bids_database_dir,
+    )
     scans = choose_scans(
         every,
         participants=settings.participant_label,

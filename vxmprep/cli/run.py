@@ -17,9 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vxmprep.bids.index import DatasetError
 from vxmprep.cli.parser import parse
+from vxmprep.config import UsageError
 from vxmprep.signals import Terminated, terminable
 from vxmprep.spatial.files import RUN, remove_left_behind
+from vxmprep.templates import AtlasError
 
 if TYPE_CHECKING:
     from vxmprep.cli.plan import Plan
@@ -48,10 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = parse(argv)
     except SystemExit as leave:
         return int(leave.code or 0)
-    from vxmprep.atlas import AtlasError
-    from vxmprep.bids.index import DatasetError
-    from vxmprep.config import UsageError
-
     try:
         with terminable():
             return _run(settings)
@@ -68,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(settings: Settings) -> int:
     from vxmprep.cli.plan import make_plan
-    from vxmprep.config import UsageError
 
     scans = tuple(level for level in settings.levels if level != "group")
     if settings.boilerplate_only:
@@ -125,7 +123,6 @@ def _process(plan: Plan, given: Settings, *, warned: bool = False) -> int:
     """Do what is to be done with each scan."""
     from vxmprep.bids.derivatives import describe_dataset
     from vxmprep.cli.execute import execute, read_plugin
-    from vxmprep.config import UsageError
 
     settings = plan.settings
     try:

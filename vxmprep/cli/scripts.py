@@ -13,8 +13,6 @@ import vxmprep
 from vxmprep.config import Settings
 from vxmprep.training.settings import TrainingSettings
 
-ORDER = ("prepare", "train", "participant", "group")
-
 PURPOSE = {
     "prepare": "Finds, corrects and aligns the brain of every scan.",
     "train": "Trains a network on the prepared scans; submitted again, it goes on.",

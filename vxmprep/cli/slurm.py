@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from vxmprep.bids.index import DATABASE, DatasetError
 from vxmprep.bids.validation import validate
-from vxmprep.cli.cohort import read_queue, tell
+from vxmprep.cli.cohort import ask_slurm, read_queue, tell
 from vxmprep.cli.jobs import make_jobs
 from vxmprep.cli.options import Parser, build_parser, positive
 from vxmprep.cli.parser import BadOptionError, parse, read_config_file
-from vxmprep.cli.scripts import ORDER, Job, Site, script, submit_script
-from vxmprep.config import BUNDLED, DEFAULT_ATLAS, UsageError
+from vxmprep.cli.scripts import Job, Site, script, submit_script
+from vxmprep.config import BUNDLED, DEFAULT_ATLAS, LEVELS, UsageError
+from vxmprep.templates import AtlasError, cache_folder
 from vxmprep.wording import counted
 
 if TYPE_CHECKING:
@@ -168,8 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = parse(_completed(words, asked, others), others)
     except SystemExit as leave:
         return int(leave.code or 0)
-    from vxmprep.atlas import AtlasError
-
     folder = (asked.script_dir or settings.output_dir / "code" / "slurm").absolute()
     try:
         if asked.status:
@@ -221,7 +220,7 @@ def _write(settings: Settings, asked: argparse.Namespace, folder: Path) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "logs").mkdir(exist_ok=True)
-    for level in ORDER:
+    for level in LEVELS:
         (folder / f"{level}.sh").unlink(missing_ok=True)
     site = _site(settings, asked, folder)
     for job in jobs:
@@ -263,12 +262,8 @@ def _check(settings: Settings, asked: argparse.Namespace) -> None:
 
 def _most_tasks() -> int:
     """Ask Slurm how many tasks an array may have."""
-    try:
-        words = ["scontrol", "show", "config"]
-        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return MOST_TASKS
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE)
+    said = ask_slurm(["scontrol", "show", "config"])
+    found = said and re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE)
     return max(1, int(found[1])) if found else MOST_TASKS
 
 
@@ -312,8 +307,6 @@ def _seen(settings: Settings) -> list[Path]:
 
 def _template_cache(settings: Settings) -> Path | None:
     """Give TemplateFlow's cache, which the image does not see, if the atlas is from there."""
-    from vxmprep.templates import cache_folder
-
     cache = cache_folder()
     if settings.atlas == DEFAULT_ATLAS or cache == Path(TEMPLATES):
         return None
