@@ -19,7 +19,8 @@ from vxmprep.preparation.brain import (
 from vxmprep.preparation.segmentation import load_labels
 from vxmprep.spatial.files import checksum
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.images import ImageError, inspect, like, load, load_scan
+from vxmprep.spatial.headers import inspect
+from vxmprep.spatial.images import ImageError, like, load, load_scan
 from vxmprep.spatial.resample import resample
 from vxmprep.templates import AtlasError, find_template
 
