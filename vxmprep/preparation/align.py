@@ -176,7 +176,7 @@ def judge(
     """
     warped = np.asarray(resample(brain, Grid.of(atlas), atlas_to_scan).dataobj)
     target = np.asanyarray(atlas.dataobj)
-    mask = like((np.asanyarray(brain.dataobj) > 0).astype(np.uint8), brain)
+    mask = like(np.asanyarray(brain.dataobj) > 0, brain)
     covered = resample(mask, Grid.of(atlas), atlas_to_scan, nearest=True)
     inside, covered = target > 0, np.asarray(covered.dataobj) > 0
     overlap = 2 * np.count_nonzero(inside & covered) / (inside.sum() + covered.sum())
@@ -190,7 +190,7 @@ def judge(
     found = Alignment(
         atlas_to_scan, similarity, float(overlap), tuple(scales.tolist()), shear, float(turn)
     )
-    return Alignment(**{**vars(found), "flags": tuple(_doubts(found))})
+    return replace(found, flags=tuple(_doubts(found)))
 
 
 def coarse(

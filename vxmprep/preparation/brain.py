@@ -125,7 +125,7 @@ def mask_on_scan(
     anything above 1 is brain if the values exceed 1 at all.
     """
     data = np.asanyarray(mask.dataobj)
-    inside = like((data > (1 if data.max() > 1 else 0.5)).astype(np.uint8), mask)
+    inside = like(data > (1 if data.max() > 1 else 0.5), mask)
     on_scan = resample(inside, Grid.of(image), np.eye(4), nearest=True)
     if not np.any(on_scan.dataobj):
         raise ImageError("the brain mask given does not overlap the image: is it of another one?")
