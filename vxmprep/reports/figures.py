@@ -249,8 +249,9 @@ def displacements(grid: Grid, field: sitk.Transform) -> np.ndarray:
     """Give the displacement (X, Y, Z, 3) of a field on a grid along R, A and S, mm."""
     import SimpleITK as sitk
 
-    vectors = sitk.GetArrayFromImage(field_along_axes(field, grid))
-    return vectors.astype(np.float32).transpose(2, 1, 0, 3)
+    # In single precision, as before: the same scan has the same picture to the bit.
+    vectors = sitk.GetArrayFromImage(field_along_axes(field, grid)).astype(np.float32)
+    return vectors.transpose(2, 1, 0, 3).astype(float)
 
 
 class _Picture:
@@ -373,8 +374,8 @@ class _Picture:
         seen = set()
         small = {"color": "white", "fontsize": 7, "va": "top"}
         for plane, number, top, left in self.mosaic.corners():
-            width = plane.tiles(np.empty(plane.grid.shape)).shape[2]
-            place = f"{plane.letter} = {plane.places[number]:.0f} mm"
+            height, width = plane.size
+            place = f"{'xyz'[plane.axis]} = {plane.places[number]:.0f} mm"
             middle = left + width / 2
             self.axes.text(middle, top - HEAD + 1, place, ha="center", **small)
             if plane.name in seen:
@@ -382,6 +383,5 @@ class _Picture:
             seen.add(plane.name)
             sides = ("P", "A") if plane.axis == 0 else ("L", "R")
             bold = {**small, "fontsize": 10, "fontweight": "bold", "va": "center"}
-            height = plane.tiles(np.empty(plane.grid.shape)).shape[1]
             self.axes.text(left + 1, top + height / 2, sides[0], ha="left", **bold)
             self.axes.text(left + width - 1, top + height / 2, sides[1], ha="right", **bold)
