@@ -280,7 +280,7 @@ def _greedy(fixed: nb.Nifti1Image, moving: nb.Nifti1Image, start: np.ndarray) ->
         np.savetxt(start_file, start)
         # One thread and a seed: otherwise the noise that its metric adds differs in every run.
         greedy.execute(
-            f"-i fixed moving -a -dof 12 -m NCC 2x2x2 -n 60x20 -ia {start_file} "
+            f"-i fixed moving -a -dof 12 -m NCC 2x2x2 -n 60x20 -ia '{start_file}' "
             "-threads 1 -seed 1 -jitter 0 -o found -V 0",
             fixed=to_sitk(fixed, np.float32),
             moving=to_sitk(moving, np.float32),
