@@ -68,10 +68,11 @@ parity-fixtures: $(STAMP) $(PARITY)/.made
 	$(PARITY)/torch/bin/python tests/parity/original_torch.py tests/parity/small --small
 	$(PARITY)/keras/bin/python tests/parity/original_keras.py tests/parity/small --small
 
-# DERIVATIVES: what a finished run left, for the refinement beside greedy; without it that is left out
+# BIDS_DIR: a cohort with segmentations, for registration beside greedy; without it that is left out
+BENCH ?= bench
 bench: $(STAMP) $(PARITY)/.made $(VENV)-newer/.made
 	$(BIN)/python benchmarks/speed.py $(PARITY)/torch/bin/python $(VENV)-newer/bin/python
-	$(if $(DERIVATIVES),$(BIN)/python benchmarks/refinement.py "$(DERIVATIVES)")
+	$(if $(BIDS_DIR),$(BIN)/python benchmarks/registration.py "$(BENCH)/results" -- "$(BIDS_DIR)" "$(BENCH)/out")
 
 # First without segmentations, then with what the registration without a network finds.
 TRAIN = $(BIN)/vxmprep "$(BIDS_DIR)" "$(NETWORKS)" train --voxel-size 2 --field-resolution full \

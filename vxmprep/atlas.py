@@ -20,7 +20,8 @@ from vxmprep.preparation.conform import conform
 from vxmprep.preparation.segmentation import load_labels
 from vxmprep.spatial.files import checksum
 from vxmprep.spatial.grid import Grid, network_grid
-from vxmprep.spatial.images import ImageError, inspect, like, load, load_scan
+from vxmprep.spatial.headers import inspect
+from vxmprep.spatial.images import ImageError, like, load, load_scan
 from vxmprep.spatial.resample import resample
 from vxmprep.templates import AtlasError, find_template
 

@@ -177,6 +177,4 @@ def _strip_node(method: str, *, use_gpu: bool, mem_gb: float) -> pe.Node:
     if method == "synthstrip":
         return pe.Node(SynthStrip(use_gpu=use_gpu), name="strip", mem_gb=6)
     own = method if method in ("auto", "deepbet", "none") else "auto"
-    node = pe.Node(SkullStrip(method=own), name="strip", mem_gb=1.5 + 4 * mem_gb)
-    node.inputs.use_gpu = use_gpu
-    return node
+    return pe.Node(SkullStrip(method=own, use_gpu=use_gpu), name="strip", mem_gb=1.5 + 4 * mem_gb)

@@ -361,14 +361,19 @@ def test_save_scan_writes_what_it_is_given(scan, mask, folder):
     assert sidecar["Sources"] == ["bids:raw:x"]
 
 
-def test_save_scan_gathers_the_flags_of_the_measures(affine_file, folder):
-    (folder / "affine.json").write_text('{"Similarity": 0.1, "Flags": ["turned"]}')
+def test_save_scan_gathers_the_flags_of_the_measures_in_the_order_of_steps(
+    affine_file, forward, folder
+):
+    files = {"affine": affine_file, "forward": forward}
+    for name, flag in (("affine_summary", "turned"), ("register_summary", "b"), ("metrics", "a")):
+        files[name] = str(folder / f"{name}.json")
+        Path(files[name]).write_text(json.dumps({"Similarity": 0.1, "Flags": [flag]}))
     found = outputs_of(
         "SaveScan",
         output_dir=str(folder / "out"), entities=[("subject", "01")], space="MNI",
-        source="bids:raw:x", affine=affine_file, affine_summary=str(folder / "affine.json"),
+        source="bids:raw:x", **files,
     )  # fmt: skip
-    assert found.flags == ["turned"]
+    assert found.flags == ["turned", "b", "a"]
     assert json.loads(Path(found.affine_summary).read_text())["Measures"]["Similarity"] == 0.1
 
 

@@ -1,5 +1,6 @@
 """The affine: a known one is found again, and a wrong one is noticed."""
 
+import tempfile
 from itertools import islice
 
 import nibabel as nb
@@ -84,6 +85,12 @@ def test_scales_and_turn_are_those_of_the_known_affine(found):
 def test_the_same_scan_gives_the_same_bits(found, scan, small_brain, mask):
     again = align(scan, foreground(scan), small_brain, mask)
     np.testing.assert_array_equal(again.atlas_to_scan, found.atlas_to_scan)
+
+
+def test_the_temporary_folder_may_hold_a_blank(small_brain, tmp_path, monkeypatch):
+    (tmp_path / "a b").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a b"))
+    np.testing.assert_allclose(next(greedy(small_brain, small_brain)), np.eye(4), atol=0.05)
 
 
 @pytest.fixture(scope="module")

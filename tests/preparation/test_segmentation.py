@@ -66,6 +66,14 @@ def test_a_segmentation_on_another_grid_is_accepted(labels, mask):
     assert misplaced(turned, mask) is None
 
 
+def test_large_ids_are_read_as_they_stand(tmp_path):
+    """As those of the Allen brain atlas, which single precision does not hold."""
+    data = np.zeros((8, 8, 8), np.int32)
+    data[2:5] = 2**24 + 1
+    nb.save(nb.Nifti1Image(data, np.eye(4)), tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(load_labels(tmp_path / "x.nii.gz").dataobj, data)
+
+
 def test_labels_stored_as_floats_are_accepted(labels, mask):
     data = np.asarray(labels.dataobj).astype(np.float32) + 1e-4
     assert misplaced(nb.Nifti1Image(data, labels.affine), mask) is None

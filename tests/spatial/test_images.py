@@ -8,9 +8,9 @@ import pytest
 from nibabel.affines import from_matvec
 from scipy.spatial.transform import Rotation
 
+from vxmprep.spatial.headers import inspect
 from vxmprep.spatial.images import (
     ImageError,
-    inspect,
     like,
     load,
     load_scan,

@@ -17,7 +17,6 @@ from vxmprep.spatial.itk import (
     read_affine,
     read_transform,
     to_sitk,
-    transform_points,
     write_affine,
     write_composite,
 )
@@ -188,12 +187,6 @@ def test_the_field_member_is_the_displacement_alone(first, tmp_path):
 def test_an_affine_has_no_field_member():
     with pytest.raises(ValueError, match="no displacement field"):
         field_member(sitk.AffineTransform(3))
-
-
-def test_points_are_mapped_in_ras():
-    transform = sitk.TranslationTransform(3, (1.0, 2.0, 3.0))
-    moved = transform_points(transform, np.array([[10.0, 20.0, 30.0]]))
-    np.testing.assert_allclose(moved, [[9.0, 18.0, 33.0]])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a transform\n"])

@@ -21,7 +21,7 @@ from vxmprep.training.config import read_config
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.folder import ModelFolder
 from vxmprep.training.initial import find_initial
-from vxmprep.training.record import read_table
+from vxmprep.training.logs import read_table
 from vxmprep.training.run import run
 from vxmprep.training.settings import TrainingSettings
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from vxmprep.training.loader import AHEAD, Prefetcher
-from vxmprep.training.record import Table, read_table
+from vxmprep.training.logs import Table, read_table
 from vxmprep.training.report import SETTLED, Reporter
 
 

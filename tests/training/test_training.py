@@ -25,8 +25,8 @@ from vxmprep.training import __main__ as command
 from vxmprep.training.config import read_config
 from vxmprep.training.errors import Diverged, Interrupted, TrainingError
 from vxmprep.training.folder import ModelFolder
+from vxmprep.training.logs import read_table
 from vxmprep.training.objective import Objective
-from vxmprep.training.record import read_table
 from vxmprep.training.run import run
 
 TINY = {

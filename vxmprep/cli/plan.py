@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -247,12 +248,12 @@ def _task(
     if not missing:
         return task
     try:
-        header = inspect(scan.path)
+        grid = inspect(scan.path)
         if mask is not None and not mask.exists():
             open_image(mask)  # says what is to be done
     except ImageError as error:
         return replace(task, problem=str(error))
-    return replace(task, gigabytes=header.voxels * 4 / 2**30)
+    return replace(task, gigabytes=math.prod(grid.shape) * 4 / 2**30)
 
 
 def _stages(

@@ -77,7 +77,7 @@ class LabelCounts:
             runner[follows], runner_votes[follows] = label, counts[follows]
         without_one = most - 1
         lost = (without_one < next_most) | ((without_one == next_most) & (second < first))
-        return Consensus(first, second, lost, self.voters)
+        return Consensus(first, second, lost)
 
     def _add(self, label: int, box: Box, votes: np.ndarray) -> None:
         if label in self.counts:
@@ -103,14 +103,11 @@ class Consensus:
         Labels with the most votes and with the next most.
     lost : (X, Y, Z) bool array
         Where the first has no majority left once a vote for it is taken away.
-    voters : int
-        Maps that voted.
     """
 
     first: np.ndarray
     second: np.ndarray
     lost: np.ndarray
-    voters: int
 
     def without(self, vote: np.ndarray | None) -> np.ndarray:
         """Give the majority without one of the maps, or with all of them.
@@ -135,15 +132,13 @@ class Consensus:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("first", "second", "lost"):
             np.save(folder / f"{name}.npy", getattr(self, name))
-        (folder / "voters").write_text(str(self.voters), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Consensus:
         """Read what `save` has written, without loading it into memory."""
-        volumes = (
-            np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("first", "second", "lost")
+        return cls(
+            *(np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("first", "second", "lost"))
         )
-        return cls(*volumes, int((folder / "voters").read_text(encoding="utf-8")))
 
 
 def _inside(box: Box, wider: Box) -> Box:

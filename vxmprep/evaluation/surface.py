@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -162,10 +162,6 @@ def _to_nearest(own: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) 
     return found
 
 
-def _neighbours() -> Iterator[tuple[int, int, int]]:
-    yield from np.ndindex(2, 2, 2)
-
-
 def _corners(mask: np.ndarray) -> np.ndarray:
     """Say of every corner between voxels which of the eight around it belong to a mask."""
     from surface_distance.lookup_tables import ENCODE_NEIGHBOURHOOD_3D_KERNEL as weights
@@ -173,7 +169,7 @@ def _corners(mask: np.ndarray) -> np.ndarray:
     padded = np.pad(mask, 1).astype(np.uint8)
     shape = tuple(n + 1 for n in mask.shape)
     code = np.zeros(shape, np.uint8)
-    for offset in _neighbours():
+    for offset in np.ndindex(2, 2, 2):
         window = tuple(slice(o, o + n) for o, n in zip(offset, shape, strict=True))
         code += np.uint8(weights[offset]) * padded[window]
     return code

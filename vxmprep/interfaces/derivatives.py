@@ -90,7 +90,7 @@ class SaveScan(SimpleInterface):
             for name in FILES
             if isdefined(getattr(self.inputs, name))
         }
-        measures = [read_summary(given[name]) for name in MEASURES & given.keys()]
+        measures = [read_summary(given[name]) for name in given if name in MEASURES]
         writer = ScanWriter(
             Path(self.inputs.output_dir), tuple(self.inputs.entities), self.inputs.common or {}
         )

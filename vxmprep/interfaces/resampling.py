@@ -119,7 +119,6 @@ class CarryLabels(SimpleInterface):
     output_spec = _CarryLabelsOutputSpec
 
     def _run_interface(self, runtime):
-
         from vxmprep.preparation.segmentation import load_labels, misplaced
         from vxmprep.spatial.grid import Grid
         from vxmprep.spatial.images import ImageError, load, save

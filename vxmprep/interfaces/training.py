@@ -71,12 +71,9 @@ class TrainVoxelMorph(SimpleInterface):
         write_config(config, file)
         launch(file, config.settings)
         folder = ModelFolder(config.folder)
-        for name, path in (
-            ("model", folder.model),
-            ("card", folder.card),
-            ("config_file", folder.config),
-        ):
-            self._results[name] = str(path)
+        self._results.update(
+            model=str(folder.model), card=str(folder.card), config_file=str(folder.config)
+        )
         return runtime
 
     def _config(self):

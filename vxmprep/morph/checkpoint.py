@@ -44,6 +44,11 @@ def save_checkpoint(model: Model, path: str | Path) -> None:
         "weights": {name: weight.detach().cpu() for name, weight in network.state_dict().items()},
         "description": dict(model.description),
     }
+    write_archive(content, path)
+
+
+def write_archive(content: dict[str, Any], path: str | Path) -> None:
+    """Write what torch can save, under a temporary name first."""
     # Written by Python: torch's own writer does not say that a disk is full.
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -58,10 +58,8 @@ def extend(
     values = functional.pad(displacement * known, pad)
     known = functional.pad(known, pad)
     extended = _membrane(values, known)
-    everywhere = torch.ones(
-        (1, 1, *(2 * size - 2 for size in extended.shape[2:])), dtype=torch.bool
-    )
-    everywhere = everywhere.to(extended.device)
+    shape = [2 * size - 2 for size in extended.shape[2:]]
+    everywhere = torch.ones(1, 1, *shape, dtype=torch.bool, device=extended.device)
     return torch.cat([unfold(field, everywhere, linear)[0] for field in extended.split(1)])
 
 

@@ -4,8 +4,6 @@
 of the cortex is taken here.
 """
 
-from collections.abc import Callable
-
 import torch
 
 from vxmprep.morph.field import compose
@@ -28,7 +26,6 @@ def refine_finely(
     iterations: int,
     linear: torch.Tensor | None = None,
     tuning: Tuning = TUNING,
-    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[torch.Tensor, tuple[float, ...], int]:
     """Go on from a refined field, on the images' grid.
 
@@ -46,8 +43,6 @@ def refine_finely(
         Matrix ``(3, 3)`` of the affine that follows, see `vxmprep.morph.fold.unfold`.
     tuning
         Numbers of the optimisation, one level.
-    progress
-        Called with 1, the spacing, and the iteration before each.
 
     Returns
     -------
@@ -66,9 +61,7 @@ def refine_finely(
     brain = box_sum(mask.to(fixed.dtype), 5)
     similarity = LocalNcc(fixed, (brain > 0.5).to(fixed.dtype), tuning.window[0])
     values = []
-    for iteration in range(iterations):
-        if progress:
-            progress(1, iteration)
+    for _ in range(iterations):
         value, update = newton_update(moving, field, similarity, 0, tuning)
         field = gaussian(compose(field, update), tuning.field_sigma[0])
         values.append(float(value))

@@ -17,7 +17,8 @@ from vxmprep.morph.blocks import samples_together
 from vxmprep.morph.windows import Slabs
 
 VARIANCE_FLOOR = 1e-5
-"""Variance per voxel, of intensities in [0, 1], below which a window says nothing."""
+"""Variance per voxel, of intensities in [0, 1], below which a window says nothing; it is
+added to both sides."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,12 @@ class LocalNcc:
         Weight of the window around each voxel, of the same shape.
     window
         Odd number of voxels along each axis.
-    floor
-        Variance added to both sides: windows with less contrast count less.
     """
 
-    def __init__(
-        self,
-        fixed: torch.Tensor,
-        weight: torch.Tensor,
-        window: int,
-        floor: float = VARIANCE_FLOOR,
-    ) -> None:
+    def __init__(self, fixed: torch.Tensor, weight: torch.Tensor, window: int) -> None:
         self.fixed = fixed
         self.weight = weight
         self.window = window
-        self.floor = floor
         self.total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
     def __call__(self, warped: torch.Tensor) -> Derivatives:
@@ -72,7 +64,7 @@ class LocalNcc:
         fixed, moving = Side(self.fixed.flatten(0, 1)), Side(warped.flatten(0, 1))
         moving.gradient, moving.curvature = _blank(moving.image), _blank(moving.image)
         weight = self.weight.flatten(0, 1)
-        total = correlate(fixed, moving, self.window, weight=weight, floor=self.floor)
+        total = correlate(fixed, moving, self.window, weight=weight)
         derivatives = (moving.gradient, moving.curvature)
         return Derivatives(total / self.total, *(each.view(warped.shape) for each in derivatives))
 
@@ -132,12 +124,7 @@ def _blank(image: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def correlate(
-    fixed: Side,
-    moving: Side,
-    window: int,
-    *,
-    weight: torch.Tensor | None = None,
-    floor: float = VARIANCE_FLOOR,
+    fixed: Side, moving: Side, window: int, *, weight: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Sum the squared correlation of the windows, and write the derivatives asked for.
 
@@ -149,8 +136,6 @@ def correlate(
         Odd number of voxels along each axis.
     weight
         Weight of the window around each voxel, of the images' shape; none means 1.
-    floor
-        Variance added to both sides.
 
     Returns
     -------
@@ -164,7 +149,7 @@ def correlate(
     for first in range(0, len(fixed.image), together):
         which = slice(first, first + together)
         weights = None if weight is None else weight[which]
-        stream = _Stream((fixed.samples(which), moving.samples(which)), weights, window, floor)
+        stream = _Stream((fixed.samples(which), moving.samples(which)), weights, window)
         sums.extend(stream.slab(plane) for plane in stream.slabs)
     return torch.stack(sums).sum()
 
@@ -172,18 +157,12 @@ def correlate(
 class _Stream:
     """The pass over a few samples: memory for a slab of everything, and the steps on a slab."""
 
-    def __init__(
-        self,
-        sides: tuple[Side, Side],
-        weight: torch.Tensor | None,
-        window: int,
-        floor: float,
-    ) -> None:
+    def __init__(self, sides: tuple[Side, Side], weight: torch.Tensor | None, window: int) -> None:
         slabs = self.slabs = Slabs(sides[0].image, window)
         self.sides = sides
         self.weight = weight
         self.count = window ** (sides[0].image.ndim - 1)
-        self.floor = self.count * floor
+        self.floor = self.count * VARIANCE_FLOOR
         self.images = slabs.slab(), slabs.slab()
         self.product = slabs.slab()
         self.sums = slabs.sums(), slabs.sums()

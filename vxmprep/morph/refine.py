@@ -7,8 +7,6 @@ interpolates it linearly to the images' voxels. The last level compares the imag
 resolution all the same.
 """
 
-import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -84,20 +82,14 @@ class Refinement:
 
     Attributes
     ----------
-    spacings
-        Image spacing of each level, voxels of the images' grid.
     similarity
         Mean squared local correlation inside the mask before each iteration, per level.
-    seconds
-        Wall time of each level.
     repaired
         Voxels of the images' grid that the final repair of the field found compressed beyond its
         limit.
     """
 
-    spacings: tuple[int, ...]
     similarity: tuple[tuple[float, ...], ...]
-    seconds: tuple[float, ...]
     repaired: int
 
     @property
@@ -155,7 +147,6 @@ def refine(
     iterations: Sequence[int] = DEFAULT_ITERATIONS,
     linear: torch.Tensor | None = None,
     tuning: Tuning | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[torch.Tensor, Refinement]:
     """Register a pair by maximising their local correlation, from the identity or a given field.
 
@@ -183,8 +174,6 @@ def refine(
         `vxmprep.morph.fold.unfold`.
     tuning
         Numbers of the optimisation.
-    progress
-        Called with the level's spacing and the iteration before each.
 
     Returns
     -------
@@ -192,7 +181,7 @@ def refine(
         Field on the state grid, ``(1, 3, X // 2 + 1, Y // 2 + 1, Z // 2 + 1)``, voxels of that
         grid.
     what : Refinement
-        Similarity and time of each level; its `iterations` are those that ran.
+        Similarity at each level; its `iterations` are those that ran.
     """
     if len(iterations) != len(SPACINGS):
         raise ValueError(
@@ -204,20 +193,17 @@ def refine(
     if start is not None:
         state = to_state_grid(start.to(state), shape)
     if not any(iterations):
-        return state, Refinement(SPACINGS, ((),) * len(SPACINGS), (0.0,) * len(SPACINGS), 0)
+        return state, Refinement(((),) * len(SPACINGS), 0)
     box = brain_box(mask | (moving > 0))
     images = _pyramid(*(volume[(..., *box)].contiguous() for volume in (moving, fixed, mask)))
     inner = tuple(slice(side.start // 2, side.stop // 2 + 1) for side in box)
     core = state[(..., *inner)].contiguous()
-    similarity, seconds = [], []
+    similarity = []
     for level, (spacing, count) in enumerate(zip(SPACINGS, iterations, strict=True)):
-        began = time.perf_counter()
         values = ()
         if count:
-            report = functools.partial(progress, spacing) if progress else lambda _: None
-            core, values = _run_level(core, images[spacing], spacing, count, level, tuning, report)
+            core, values = _run_level(core, images[spacing], spacing, count, level, tuning)
         similarity.append(values)
-        seconds.append(time.perf_counter() - began)
     core, repaired = unfold(core, mask[(..., *box)], linear)
     beyond = [
         amount
@@ -225,7 +211,7 @@ def refine(
         for amount in (side.start, size - side.stop)
     ]
     state = functional.pad(core, beyond, mode="replicate")
-    return state, Refinement(SPACINGS, tuple(similarity), tuple(seconds), repaired)
+    return state, Refinement(tuple(similarity), repaired)
 
 
 def brain_box(mask: torch.Tensor) -> tuple[slice, ...]:
@@ -277,15 +263,13 @@ def _run_level(
     count: int,
     level: int,
     tuning: Tuning,
-    report: Callable[[int], None],
 ) -> tuple[torch.Tensor, tuple[float, ...]]:
     """Iterate at one spacing; the state goes in and comes out on the state grid."""
     moving, fixed, weight = images
     field = first = halve_field(state) if spacing == 4 else state
     similarity = LocalNcc(fixed, weight, tuning.window[level])
     values = []
-    for iteration in range(count):
-        report(iteration)
+    for _ in range(count):
         dense = to_image_grid(field, fixed.shape[2:]) if spacing == 1 else field
         pool = restrict if spacing == 1 else None
         value, update = newton_update(moving, dense, similarity, level, tuning, pool)

@@ -9,7 +9,7 @@ from vxmprep.morph.blocks import samples_together
 from vxmprep.morph.windows import Slabs
 
 
-def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
+def box_sum(volume: torch.Tensor, window: int) -> torch.Tensor:
     """Sum over the cubic window around each voxel; outside the volume is zero.
 
     Parameters
@@ -18,8 +18,6 @@ def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
         Tensor ``(..., X, Y, Z)`` that does not require a gradient.
     window
         Odd number of voxels along each axis.
-    axes
-        How many of the last axes are spatial.
 
     Returns
     -------
@@ -33,12 +31,12 @@ def box_sum(volume: torch.Tensor, window: int, axes: int = 3) -> torch.Tensor:
 
     Examples
     --------
-    >>> box_sum(torch.tensor([1.0, 2.0, 3.0, 4.0]), 3, axes=1)
-    tensor([3., 6., 9., 7.])
+    >>> box_sum(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), 3).tolist()
+    [[[3.0, 6.0, 9.0, 7.0]]]
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"box_sum: window is {window}; give an odd number of voxels")
-    volumes = volume.reshape(-1, *volume.shape[volume.ndim - axes :])
+    volumes = volume.reshape(-1, *volume.shape[-3:])
     result = torch.empty_like(volumes, memory_format=torch.contiguous_format)
     together = samples_together(volumes)
     for source, target in zip(volumes.split(together), result.split(together), strict=True):
@@ -103,8 +101,8 @@ def dilated(mask: torch.Tensor, voxels: int) -> torch.Tensor:
     return box_sum(mask.float(), 2 * voxels + 1) > 0.5
 
 
-def gaussian(volume: torch.Tensor, sigma: float, axes: int = 3) -> torch.Tensor:
-    """Smooth with a Gaussian along each of the last axes.
+def gaussian(volume: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Smooth with a Gaussian along each of the last three axes.
 
     Each axis is one product with a banded matrix, whose cost does not depend on `sigma`. Rows sum
     to one: at the border the kernel is cut and normalised, so that a constant stays what it is.
@@ -115,8 +113,6 @@ def gaussian(volume: torch.Tensor, sigma: float, axes: int = 3) -> torch.Tensor:
         Tensor ``(..., X, Y, Z)``, floating point.
     sigma
         Standard deviation in voxels; 0 leaves the volume as it is.
-    axes
-        How many of the last axes are spatial.
 
     Returns
     -------
@@ -125,7 +121,7 @@ def gaussian(volume: torch.Tensor, sigma: float, axes: int = 3) -> torch.Tensor:
     """
     if sigma <= 0:
         return volume
-    for axis in range(-axes, 0):
+    for axis in range(-3, 0):
         matrix = gaussian_matrix(volume.shape[axis], sigma, volume.dtype, volume.device)
         volume = along_axis(matrix, volume, axis)
     return volume

@@ -58,7 +58,7 @@ class _Assemble(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, fine: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
-        for of_fine, of_parts in _pieces(fine, parts):
+        for of_fine, of_parts in _pieces(fine):
             fine[of_fine] += parts[of_parts]
         ctx.mark_dirty(fine)
         ctx.shape = parts.shape
@@ -70,12 +70,12 @@ class _Assemble(torch.autograd.Function):
         parts = torch.zeros(ctx.shape, dtype=gradient.dtype, device=gradient.device).contiguous(
             memory_format=last
         )
-        for of_fine, of_parts in _pieces(gradient, parts):
+        for of_fine, of_parts in _pieces(gradient):
             parts[of_parts] = gradient[of_fine]
         return gradient, parts
 
 
-def _pieces(fine: torch.Tensor, parts: torch.Tensor) -> list[tuple[tuple, tuple]]:
+def _pieces(fine: torch.Tensor) -> list[tuple[tuple, tuple]]:
     """Pair the even and odd voxels of the volume with those of the parts."""
     features = fine.shape[1]
     coarse = [size // 2 for size in fine.shape[2:]]

@@ -176,7 +176,7 @@ def judge(
     """
     warped = np.asarray(resample(brain, Grid.of(atlas), atlas_to_scan).dataobj)
     target = np.asanyarray(atlas.dataobj)
-    mask = like((np.asanyarray(brain.dataobj) > 0).astype(np.uint8), brain)
+    mask = like(np.asanyarray(brain.dataobj) > 0, brain)
     covered = resample(mask, Grid.of(atlas), atlas_to_scan, nearest=True)
     inside, covered = target > 0, np.asarray(covered.dataobj) > 0
     overlap = 2 * np.count_nonzero(inside & covered) / (inside.sum() + covered.sum())
@@ -190,7 +190,7 @@ def judge(
     found = Alignment(
         atlas_to_scan, similarity, float(overlap), tuple(scales.tolist()), shear, float(turn)
     )
-    return Alignment(**{**vars(found), "flags": tuple(_doubts(found))})
+    return replace(found, flags=tuple(_doubts(found)))
 
 
 def coarse(
@@ -280,7 +280,7 @@ def _greedy(fixed: nb.Nifti1Image, moving: nb.Nifti1Image, start: np.ndarray) ->
         np.savetxt(start_file, start)
         # One thread and a seed: otherwise the noise that its metric adds differs in every run.
         greedy.execute(
-            f"-i fixed moving -a -dof 12 -m NCC 2x2x2 -n 60x20 -ia {start_file} "
+            f"-i fixed moving -a -dof 12 -m NCC 2x2x2 -n 60x20 -ia '{start_file}' "
             "-threads 1 -seed 1 -jitter 0 -o found -V 0",
             fixed=to_sitk(fixed, np.float32),
             moving=to_sitk(moving, np.float32),

@@ -48,7 +48,7 @@ def correct_bias(
     n4.SetMaximumNumberOfIterations([50, 50, 50])
     n4.SetConvergenceThreshold(1e-4)
     # Zeros inside the mask have no logarithm.
-    usable = to_sitk(like((brain & (data > 0)).astype(np.uint8), image))
+    usable = to_sitk(like(brain & (data > 0), image))
     n4.Execute(sitk.Shrink(scan, shrink), sitk.Shrink(usable, shrink))
     field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(scan)).T
     corrected = data * np.exp(-field)

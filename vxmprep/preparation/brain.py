@@ -7,7 +7,7 @@ import numpy as np
 
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import ImageError, like
-from vxmprep.spatial.itk import to_sitk
+from vxmprep.spatial.resample import resample
 
 LARGEST_BRAIN_ML = 2600.0
 """A larger foreground is a head: stripped brains reach 2.2 l with dura and CSF, heads 3 l."""
@@ -124,18 +124,12 @@ def mask_on_scan(
     FreeSurfer's brainmask.mgz holds intensities, with 1 where an editor erased a voxel, so that
     anything above 1 is brain if the values exceed 1 at all.
     """
-    import SimpleITK as sitk
-
     data = np.asanyarray(mask.dataobj)
-    inside = like((data > (1 if data.max() > 1 else 0.5)).astype(np.uint8), mask)
-    placed = sitk.Resample(
-        to_sitk(inside), to_sitk(like(np.zeros(image.shape, np.uint8), image)), sitk.Transform(),
-        sitk.sitkNearestNeighbor, 0.0,
-    )  # fmt: skip
-    on_scan = sitk.GetArrayFromImage(placed).T
-    if not on_scan.any():
+    inside = like(data > (1 if data.max() > 1 else 0.5), mask)
+    on_scan = resample(inside, Grid.of(image), np.eye(4), nearest=True)
+    if not np.any(on_scan.dataobj):
         raise ImageError("the brain mask given does not overlap the image: is it of another one?")
-    return like(on_scan, image)
+    return on_scan
 
 
 def _background(data: np.ndarray) -> float | None:

@@ -77,9 +77,8 @@ def load_labels(path: str | Path) -> nb.Nifti1Image:
     ImageError
         If it cannot be read, or its values are no labels: fractions, negative, or all 0.
     """
-    image = load(path)
-    reason = no_labels(image)
-    if reason:
+    image = load(path, None)
+    if reason := no_labels(image):
         raise ImageError(f"{path}: {reason}")
     return _rounded(image)
 

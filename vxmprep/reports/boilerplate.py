@@ -17,6 +17,7 @@ from importlib.resources import files
 
 import vxmprep
 from vxmprep.reports.training import TrainingUsed
+from vxmprep.wording import counted
 
 PROGRAMS = {
     "vxmprep": "vxmprep", "python": "Python", "nipype": "Nipype", "pybids": "PyBIDS",
@@ -292,7 +293,7 @@ def _values(methods: Methods) -> dict[str, object]:
     from vxmprep.preparation.conform import WHITEST
     from vxmprep.registration import LEAST_SIMILARITY
 
-    scans, people, compared = methods.scans, methods.participants, methods.evaluated
+    scans, compared = methods.scans, methods.evaluated
     deformed = methods.model or methods.iterations
     coarse, fine = schedule(methods.iterations, started=methods.model is not None)
     counts = dict(zip(SPACINGS, coarse, strict=True))
@@ -300,8 +301,8 @@ def _values(methods: Methods) -> dict[str, object]:
     counts = {spacing: count for spacing, count in counts.items() if count}
     return {
         **{n: f"{shown} {methods.versions.get(n, '')}".strip() for n, shown in PROGRAMS.items()},
-        "scans": f"{scans} T1-weighted scan" + "s" * (scans != 1),
-        "participants": f"{people} participant" + "s" * (people != 1),
+        "scans": counted(scans, "T1-weighted scan"),
+        "participants": counted(methods.participants, "participant"),
         "evaluated": "every scan" if compared == scans else f"{compared} of the {scans} scans",
         "ways": " by the affine alone and by the whole transform" * bool(deformed),
         "atlas": methods.atlas,

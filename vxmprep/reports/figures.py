@@ -17,6 +17,8 @@ import numpy as np
 
 from vxmprep.reports.planes import HEAD, Mosaic
 from vxmprep.spatial.files import replacing
+from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.jacobian import field_along_axes
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -89,8 +91,7 @@ def draw_mask(path: Path, t1w: nb.Nifti1Image, mask: nb.Nifti1Image) -> Path:
     window = Window.of(t1w, np.asarray(mask.dataobj) > 0)
     with _Picture(path, mosaic) as picture:
         picture.show(window(mosaic.picture(mosaic.sample(t1w))))
-        inside = resampled_mask(mosaic, mask)
-        picture.outline(inside, color="#ff3860", width=1.2)
+        picture.outline(mosaic.sample(mask), color="#ff3860", width=1.2)
     return path
 
 
@@ -121,7 +122,7 @@ def draw_brain(
     """
     values = mosaic.picture(mosaic.sample(image, transform))
     if mask is not None:
-        values = np.where(mosaic.picture(resampled_mask(mosaic, mask, transform)) > 0.5, values, 0)
+        values = np.where(mosaic.picture(mosaic.sample(mask, transform)) > 0.5, values, 0)
     with _Picture(path, mosaic) as picture:
         picture.show(window(values))
     return path
@@ -145,7 +146,7 @@ def draw_contours(
     """
     with _Picture(path, mosaic, transparent=True) as picture:
         if labels is None:
-            picture.outline(resampled_mask(mosaic, mask), color="#ffd166")
+            picture.outline(mosaic.sample(mask), color="#ffd166")
             return path
         stacks = mosaic.sample(labels, nearest=True)
         stacks = [merged_parcels(stack) for stack in stacks]
@@ -237,15 +238,6 @@ def draw_grid(
     return path
 
 
-def resampled_mask(
-    mosaic: Mosaic,
-    mask: nb.Nifti1Image,
-    transform: np.ndarray | sitk.Transform | None = None,
-) -> list[np.ndarray]:
-    """Interpolate a mask linearly at the pixels of the slices: its border is where it is 0.5."""
-    return mosaic.sample(mask, transform)
-
-
 def merged_parcels(labels: np.ndarray) -> np.ndarray:
     """Count cortical parcels as cortex, in whole numbers."""
     from vxmprep.evaluation.labels import without_parcels
@@ -253,22 +245,13 @@ def merged_parcels(labels: np.ndarray) -> np.ndarray:
     return without_parcels(np.rint(labels).astype(np.int32))
 
 
-def displacements(grid: object, field: sitk.Transform) -> np.ndarray:
-    """Give the displacement (X, Y, Z, 3) of a field at the points of a grid, RAS mm."""
+def displacements(grid: Grid, field: sitk.Transform) -> np.ndarray:
+    """Give the displacement (X, Y, Z, 3) of a field on a grid along R, A and S, mm."""
     import SimpleITK as sitk
 
-    from vxmprep.spatial.itk import LPS, itk_frame
-
-    direction, spacing, origin = itk_frame(grid)
-    found = sitk.TransformToDisplacementField(
-        field,
-        sitk.sitkVectorFloat32,
-        [int(n) for n in grid.shape],
-        origin.tolist(),
-        spacing.tolist(),
-        direction.ravel().tolist(),
-    )
-    return sitk.GetArrayFromImage(found).transpose(2, 1, 0, 3) * np.diag(LPS)[:3]
+    # In single precision, as before: the same scan has the same picture to the bit.
+    vectors = sitk.GetArrayFromImage(field_along_axes(field, grid)).astype(np.float32)
+    return vectors.transpose(2, 1, 0, 3).astype(float)
 
 
 class _Picture:
@@ -391,8 +374,8 @@ class _Picture:
         seen = set()
         small = {"color": "white", "fontsize": 7, "va": "top"}
         for plane, number, top, left in self.mosaic.corners():
-            width = plane.tiles(np.empty(plane.grid.shape)).shape[2]
-            place = f"{plane.letter} = {plane.places[number]:.0f} mm"
+            height, width = plane.size
+            place = f"{'xyz'[plane.axis]} = {plane.places[number]:.0f} mm"
             middle = left + width / 2
             self.axes.text(middle, top - HEAD + 1, place, ha="center", **small)
             if plane.name in seen:
@@ -400,6 +383,5 @@ class _Picture:
             seen.add(plane.name)
             sides = ("P", "A") if plane.axis == 0 else ("L", "R")
             bold = {**small, "fontsize": 10, "fontweight": "bold", "va": "center"}
-            height = plane.tiles(np.empty(plane.grid.shape)).shape[1]
             self.axes.text(left + 1, top + height / 2, sides[0], ha="left", **bold)
             self.axes.text(left + width - 1, top + height / 2, sides[1], ha="right", **bold)

@@ -11,6 +11,7 @@ from importlib.resources import files
 import numpy as np
 
 from vxmprep.evaluation.labels import without_side
+from vxmprep.wording import counted
 
 NUMBERS = (
     "dice_affine", "dice", "hd95_affine_mm", "hd95_mm", "atlas_dice_affine", "atlas_dice", "ncc",
@@ -145,7 +146,7 @@ def _about(registration: Sequence[Mapping[str, str]], version: str) -> str:
     people = len({row["scan"].split("_")[0] for row in registration})
     scans = len({row["scan"] for row in registration})
     return (
-        f"{scans} scan{'s' * (scans != 1)} of {people} participant{'s' * (people != 1)}, made by "
+        f"{counted(scans, 'scan')} of {counted(people, 'participant')}, made by "
         f"vxmprep {version}. The numbers are in group_registration.tsv and group_overlap.tsv."
     )
 

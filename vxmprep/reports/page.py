@@ -60,7 +60,8 @@ def write_page(output_dir: Path, participant: str, model: ModelUsed | None = Non
         records = Record.of_participant(output_dir, participant)
         if not records:
             return None
-        _copy_program(output_dir)
+        for name in PROGRAM:
+            write_text(output_dir / ASSETS / name, _asset(name))
         if not (output_dir / ASSETS / COHORT).is_file():
             _write_cohort(output_dir, {})
         write_text(path, render(output_dir, participant, records, model))
@@ -120,13 +121,6 @@ def render(
         program=f"{ASSETS}/{PROGRAM[0]}",
         verdicts=f"{ASSETS}/{COHORT}",
     )
-
-
-def _copy_program(output_dir: Path) -> None:
-    """Put the viewer's program beside the pages, once for all of them."""
-    for name in PROGRAM:
-        text = files("vxmprep").joinpath("data", "report", name).read_text(encoding="utf-8")
-        write_text(output_dir / ASSETS / name, text)
 
 
 def _asset(name: str) -> str:

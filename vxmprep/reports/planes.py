@@ -15,8 +15,8 @@ from vxmprep.spatial.resample import resample
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-PLANES = (("sagittal", "x", 0), ("coronal", "y", 1), ("axial", "z", 2))
-"""Name of each plane, the world axis that it is cut along, and that axis's number."""
+PLANES = ("sagittal", "coronal", "axial")
+"""Names of the planes that are cut along the world's first, second and third axis."""
 
 SLICES = 7
 """Slices of each plane."""
@@ -39,16 +39,13 @@ class Plane:
     ----------
     name : str
         ``sagittal``, ``coronal`` or ``axial``.
-    letter : str
-        Of the world axis along which the slices lie.
     axis : int
-        Number of that axis.
+        Number of the world axis along which the slices lie.
     grid : Grid
         The slices, axes along R, A and S.
     """
 
     name: str
-    letter: str
     axis: int
     grid: Grid
 
@@ -57,6 +54,12 @@ class Plane:
         """Where the slices lie along their axis, RAS mm."""
         start, step = self.grid.affine[self.axis, 3], self.grid.affine[self.axis, self.axis]
         return [float(start + step * i) for i in range(self.grid.shape[self.axis])]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a slice."""
+        columns, rows = (n for axis, n in enumerate(self.grid.shape) if axis != self.axis)
+        return rows, columns
 
     def tiles(self, values: np.ndarray) -> np.ndarray:
         """Turn values on the grid (X, Y, Z, ...) into pictures (slices, rows, columns, ...).
@@ -107,7 +110,7 @@ class Mosaic:
         corners = nb.affines.apply_affine(mask.affine, voxels)
         low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
         planes = []
-        for name, letter, axis in PLANES:
+        for axis, name in enumerate(PLANES):
             start, end = low - MARGIN, high + MARGIN
             shape, step = (end - start + 1).astype(int), np.ones(3)
             first, last = low[axis], high[axis]
@@ -116,26 +119,26 @@ class Mosaic:
             start[axis] = first + skipped
             step[axis] = (last - first - 2 * skipped) / (slices - 1)
             affine = nb.affines.from_matvec(np.diag(step), start)
-            planes.append(Plane(name, letter, axis, Grid(tuple(map(int, shape)), affine)))
+            planes.append(Plane(name, axis, Grid(tuple(map(int, shape)), affine)))
         return cls(tuple(planes))
 
     @property
     def cell(self) -> int:
         """Width of a slice's place on the picture, in pixels of 1 mm."""
-        return max(self._size(plane)[1] for plane in self.planes)
+        return max(plane.size[1] for plane in self.planes)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the picture, in pixels of 1 mm."""
         most = max(plane.grid.shape[plane.axis] for plane in self.planes)
-        rows = sum(HEAD + self._size(plane)[0] for plane in self.planes)
+        rows = sum(HEAD + plane.size[0] for plane in self.planes)
         return rows, most * self.cell
 
     def corners(self) -> Iterator[tuple[Plane, int, int, int]]:
         """Give each slice's plane and number, and the row and column of its upper left pixel."""
         top = 0
         for plane in self.planes:
-            rows, columns = self._size(plane)
+            rows, columns = plane.size
             inset = (self.cell - columns) // 2
             for number in range(plane.grid.shape[plane.axis]):
                 yield plane, number, top + HEAD, number * self.cell + inset
@@ -179,8 +182,3 @@ class Mosaic:
             tile = by_plane[plane.name][number]
             out[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
         return out
-
-    @staticmethod
-    def _size(plane: Plane) -> tuple[int, int]:
-        across = [n for axis, n in enumerate(plane.grid.shape) if axis != plane.axis]
-        return across[1], across[0]

@@ -14,7 +14,7 @@ from vxmprep.reports import figures, viewer
 from vxmprep.reports.contents import FIGURES
 from vxmprep.reports.overlap import draw_dice, joined, read_dice
 from vxmprep.reports.planes import Mosaic
-from vxmprep.spatial.images import load
+from vxmprep.spatial.images import like, load
 from vxmprep.spatial.itk import affine_members, field_member, read_transform
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ class _Scan:
 
     @cached_property
     def mask(self) -> nb.Nifti1Image:
-        return _binary(load(self.paths["mask"], np.uint8))
+        mask = load(self.paths["mask"], np.uint8)
+        return like(np.asarray(mask.dataobj) > 0, mask)
 
     @cached_property
     def atlas(self) -> nb.Nifti1Image:
@@ -121,7 +122,8 @@ class _Scan:
 
     @cached_property
     def atlas_mask(self) -> nb.Nifti1Image:
-        return _binary(load(self.paths["atlas_mask"], np.uint8))
+        mask = load(self.paths["atlas_mask"], np.uint8)
+        return like(np.asarray(mask.dataobj) > 0, mask)
 
     @cached_property
     def atlas_labels(self) -> nb.Nifti1Image | None:
@@ -153,7 +155,3 @@ class _Scan:
     @cached_property
     def atlas_window(self) -> figures.Window:
         return figures.Window.of(self.atlas, np.asarray(self.atlas_mask.dataobj) > 0)
-
-
-def _binary(mask: nb.Nifti1Image) -> nb.Nifti1Image:
-    return nb.Nifti1Image((np.asarray(mask.dataobj) > 0).astype(np.uint8), mask.affine)

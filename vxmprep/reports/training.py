@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vxmprep.wording import counted
+
 SIMILARITY = {
     "lncc": "1 minus the squared local normalised cross-correlation in cubic windows of 9 voxels "
     "a side",
@@ -53,7 +55,7 @@ class TrainingUsed:
     def _data(self) -> str:
         who = "scans"
         if self.scans:
-            who = f"{_count(self.scans, 'scan')} of {_count(self.participants, 'participant')}"
+            who = f"{counted(self.scans, 'scan')} of {counted(self.participants, 'participant')}"
         jitter = ", with random affine maps and contrasts" if self.settings["augmentation"] else ""
         return (
             f"The network was trained with vxmprep on {who}, affinely aligned to the atlas, "
@@ -86,7 +88,7 @@ class TrainingUsed:
         start = f"It was minimised{self._start()} by Adam [@adam] with a learning rate of {rate}"
         if not self.iteration:
             return f"{start} in at most {settings['iterations']} iterations."
-        judged = f" on scans of {_count(self.validation, 'other participant')}"
+        judged = f" on scans of {counted(self.validation, 'other participant')}"
         return (
             f"{start}; the network after {self.iteration} iterations was the best"
             f"{judged if self.validation else ''} and was kept."
@@ -97,7 +99,3 @@ class TrainingUsed:
             return ""
         name, sha256 = self.initial["name"], self.initial["checksum"]
         return f", from the weights of the network {name} (SHA-256 beginning {sha256:.12}),"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)

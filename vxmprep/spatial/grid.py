@@ -77,7 +77,6 @@ class Grid:
         """
         depth = self.shape[2]
         step = max(1, voxels // (self.shape[0] * self.shape[1]))
-        step = depth if depth <= step else step
         for first in range(0, depth, step):
             last = min(first + step, depth)
             low, high = max(first - margin, 0), min(last + margin, depth)

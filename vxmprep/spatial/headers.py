@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 
+from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.opening import ImageError, open_image
 
 VOXEL_SIZES = (0.1, 10.0)
@@ -21,28 +20,7 @@ LARGEST_SHEAR = 1e-3
 """Cosine between two axes of a grid."""
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the header of a scan says.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Voxels along each array axis.
-    voxel_size : tuple of float
-        Their size along each array axis, mm.
-    """
-
-    shape: tuple[int, int, int]
-    voxel_size: tuple[float, float, float]
-
-    @property
-    def voxels(self) -> int:
-        """Number of voxels."""
-        return math.prod(self.shape)
-
-
-def inspect(path: str | Path) -> Header:
+def inspect(path: str | Path) -> Grid:
     """Look at a scan without reading its voxels, and refuse one that cannot be registered.
 
     Parameters
@@ -52,8 +30,8 @@ def inspect(path: str | Path) -> Header:
 
     Returns
     -------
-    Header
-        Shape and voxel size.
+    Grid
+        Where its voxels lie.
 
     Raises
     ------
@@ -63,8 +41,7 @@ def inspect(path: str | Path) -> Header:
     """
     image = open_image(path)
     check_geometry(path, image)
-    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
-    return Header(tuple(int(n) for n in image.shape[:3]), tuple(spacing.tolist()))
+    return Grid.of(image)
 
 
 def check_geometry(path: str | Path, image: nb.spatialimages.SpatialImage) -> None:
@@ -83,8 +60,7 @@ def check_geometry(path: str | Path, image: nb.spatialimages.SpatialImage) -> No
         As `check_frame`, or if the image is too thin for a brain.
     """
     check_frame(path, image)
-    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
-    extent = spacing * image.shape[:3]
+    extent = Grid.of(image).spacing * image.shape[:3]
     if extent.min() < LEAST_EXTENT:
         raise ImageError(
             f"{path}: only {extent.min():.3g} mm thick, expected {LEAST_EXTENT:g} or more; give a "
@@ -108,7 +84,7 @@ def check_frame(path: str | Path, image: nb.spatialimages.SpatialImage) -> None:
         If voxels have no sensible size, axes are parallel or oblique to each other, or nothing
         says where left and right are.
     """
-    spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
+    spacing = Grid.of(image).spacing
     _check_sizes(path, _written_sizes(image), "pixdim")
     _check_sizes(path, spacing, "affine")
     if not np.isfinite(image.affine).all():
@@ -147,7 +123,7 @@ def _check_axes(path: str | Path, axes: np.ndarray) -> None:
 def _written_sizes(image: nb.spatialimages.SpatialImage) -> np.ndarray:
     """Voxel sizes as they stand in the file; nibabel makes 1 of 0, and drops the sign."""
     if not isinstance(image, nb.Nifti1Pair):
-        return np.linalg.norm(image.affine[:3, :3], axis=0)
+        return Grid.of(image).spacing
     holder = image.file_map.get("header") or image.file_map["image"]
     with holder.get_prepare_fileobj("rb") as file:
         return type(image.header).from_fileobj(file, check=False)["pixdim"][1:4].astype(float)

@@ -9,10 +9,8 @@ import nibabel as nb
 import numpy as np
 
 from vxmprep.spatial.files import replacing
-from vxmprep.spatial.headers import check_geometry, inspect
+from vxmprep.spatial.headers import check_geometry
 from vxmprep.spatial.opening import ImageError, open_image
-
-__all__ = ["ImageError", "inspect", "like", "load", "load_scan", "not_finite", "save"]
 
 NOT_FINITE = "not_finite"
 MOST_NOT_FINITE = 0.95
@@ -51,8 +49,8 @@ def load_scan(path: str | Path) -> nb.Nifti1Image:
     Raises
     ------
     ImageError
-        Also for what `inspect` refuses, and if most voxels are not finite, all hold the same
-        value, or none is above 0.
+        Also for what `check_geometry` refuses, and if most voxels are not finite, all hold the
+        same value, or none is above 0.
     """
     opened = open_image(path)
     check_geometry(path, opened)

@@ -90,8 +90,7 @@ def affine_members(transform: sitk.Transform) -> sitk.CompositeTransform:
     """Give a composite without its displacement fields."""
     import SimpleITK as sitk
 
-    composite = sitk.CompositeTransform(transform)
-    members = [composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms())]
+    members = flattened(transform)
     kept = [m for m in members if m.GetTransformEnum() != sitk.sitkDisplacementField]
     return sitk.CompositeTransform(kept or [sitk.Transform(3, sitk.sitkIdentity)])
 
@@ -100,18 +99,11 @@ def field_member(transform: sitk.Transform) -> sitk.Transform:
     """Give the displacement field of a composite, by itself; of several, their composite."""
     import SimpleITK as sitk
 
-    composite = sitk.CompositeTransform(transform)
-    members = [composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms())]
+    members = flattened(transform)
     fields = [m for m in members if m.GetTransformEnum() == sitk.sitkDisplacementField]
     if not fields:
         raise ValueError("the transform holds no displacement field")
     return fields[0] if len(fields) == 1 else sitk.CompositeTransform(fields)
-
-
-def transform_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    """Map points (n, 3), RAS mm, as ITK maps them."""
-    flip = np.diag(LPS)[:3]
-    return np.array([transform.TransformPoint(p) for p in (points * flip).tolist()]) * flip
 
 
 def write_affine(path: str | Path, affine: np.ndarray) -> None:
@@ -183,8 +175,9 @@ def write_composite(
         Whether a point is displaced and then mapped by the affine (atlas to scan), or the other
         way round (scan to atlas).
     """
+    linear = np.array(as_itk_affine(affine).GetParameters())
     members = [
-        ("AffineTransform_double_3_3", *_affine_parameters(affine)),
+        ("AffineTransform_double_3_3", np.zeros(3), linear),
         ("DisplacementFieldTransform_float_3_3", *_field_parameters(displacement, grid)),
     ]
     if not field_acts_first:
@@ -253,11 +246,6 @@ def itk_frame(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     affine = LPS @ grid.affine
     spacing = grid.spacing
     return affine[:3, :3] / spacing, spacing, affine[:3, 3]
-
-
-def _affine_parameters(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    matrix = LPS @ affine @ LPS
-    return np.zeros(3), np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]])
 
 
 def _field_parameters(displacement: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -43,15 +43,24 @@ def resample(
 
     if isinstance(transform, np.ndarray):
         transform = as_itk_affine(transform)
+    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    moving = to_sitk(image, None if nearest else np.float32)
+    return nb.Nifti1Image(interpolated(moving, grid, transform, how), grid.affine)
+
+
+def interpolated(image: sitk.Image, grid: Grid, transform: sitk.Transform, how: int) -> np.ndarray:
+    """Interpolate an ITK image at the points that a transform takes a grid's voxels to."""
+    import SimpleITK as sitk
+
     direction, spacing, origin = itk_frame(grid)
     out = sitk.Resample(
-        to_sitk(image, None if nearest else np.float32),
+        image,
         [int(n) for n in grid.shape],
         transform,
-        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
+        how,
         origin.tolist(),
         spacing.tolist(),
         direction.ravel().tolist(),
         0.0,
     )
-    return nb.Nifti1Image(sitk.GetArrayFromImage(out).T, grid.affine)
+    return sitk.GetArrayFromImage(out).T

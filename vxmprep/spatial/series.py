@@ -13,10 +13,11 @@ import numpy as np
 
 from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
-from vxmprep.spatial.itk import itk_frame, to_sitk
+from vxmprep.spatial.itk import to_sitk
 from vxmprep.spatial.jacobian import jacobian_determinant
 from vxmprep.spatial.labels import resample_labels
 from vxmprep.spatial.opening import ImageError, open_series
+from vxmprep.spatial.resample import interpolated
 from vxmprep.spatial.transform import Transform
 
 INTERPOLATIONS = ("linear", "cubic", "nearest", "label")
@@ -72,7 +73,6 @@ def resample_file(
             f"{source}: labels cannot be modulated; interpolate linearly if it is a map of amounts"
         )
     image = _keep_open(source)
-    volumes = image.shape[:3], image.shape[3:]
     keeps_type = interpolation in ("nearest", "label")
     factor = _factor(modulation, grid, transform)
     chain = transform.as_itk()
@@ -92,7 +92,7 @@ def resample_file(
             held, reached = held or volume.any(), reached or data.any()
             if header is None:
                 kind = data.dtype if keeps_type else np.dtype(np.float32)
-                header = _header(image, grid, volumes[1], kind)
+                header = _header(image, grid, image.shape[3:], kind)
                 stream.write(header.binaryblock + bytes(int(header["vox_offset"]) - 348))
             stream.write(data.astype(header.get_data_dtype()).tobytes(order="F"))
         if held and not reached and _beside(source, image, grid, transform):
@@ -155,18 +155,7 @@ def _resample(
     if interpolation != "nearest":
         volume = volume.astype(np.float32)
     moving = to_sitk(nb.Nifti1Image(volume, affine, dtype=volume.dtype))
-    direction, spacing, origin = itk_frame(grid)
-    out = sitk.Resample(
-        moving,
-        [int(n) for n in grid.shape],
-        chain,
-        methods[interpolation],
-        origin.tolist(),
-        spacing.tolist(),
-        direction.ravel().tolist(),
-        0.0,
-    )
-    return sitk.GetArrayFromImage(out).T
+    return interpolated(moving, grid, chain, methods[interpolation])
 
 
 def _native(kind: np.dtype, source: str | Path, image: nb.spatialimages.SpatialImage) -> np.dtype:

@@ -16,13 +16,11 @@ import vxmprep
 from vxmprep.evaluation.labels import name_of
 from vxmprep.spatial.files import replacing
 from vxmprep.training.folder import ModelFolder
-from vxmprep.training.report import as_time
+from vxmprep.training.report import MEASURES, as_time
 from vxmprep.training.state import Progress
 from vxmprep.training.validation import Validation
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "nibabel")
-
-MEASURES = {"dice": "Dice", "ncc": "local NCC", "folding": "folding, % of brain"}
 
 CARRIED = (
     "Every scan's segmentation is that of the atlas, carried to it by a registration without a "
@@ -102,7 +100,7 @@ def write_card(folder: ModelFolder, card: Card) -> None:
         "without_labels": dict(card.without_labels),
         "licence_of_the_scans": card.licence,
         "measured": {
-            part: {"affine": _pairs(before), "model": _pairs(after)}
+            part: {"affine": asdict(before)["pairs"], "model": asdict(after)["pairs"]}
             for part, (before, after) in card.measured.items()
         },
     }
@@ -119,10 +117,6 @@ def card_of(folder: ModelFolder) -> dict | None:
         return json.loads(folder.card_data.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _pairs(found: Validation) -> list[dict]:
-    return [asdict(pair) for pair in found.pairs]
 
 
 def _finite(value: Any) -> Any:
@@ -145,7 +139,10 @@ def _markdown(card: Card) -> str:
         f"{card.ended}. The network is that of iteration {card.description['iteration']}, the "
         f"best on the validation's pairs. SHA-256 of `model.pt`: `{card.checksum}`.",
         "## Data",
-        _table(["part", *next(iter(card.counts.values()))], _count_rows(card)),
+        _table(
+            ["part", *next(iter(card.counts.values()))],
+            [[part, *counts.values()] for part, counts in card.counts.items()],
+        ),
         _reasons(f"Scans that were left out: {len(card.left_out)}.", card.left_out),
         card.without_labels
         and _reasons(
@@ -179,10 +176,6 @@ def _reasons(head: str, reasons: Mapping[str, str]) -> str:
     return head + "".join(f"\n- {name}: {reason}" for name, reason in reasons.items())
 
 
-def _count_rows(card: Card) -> list[list]:
-    return [[part, *counts.values()] for part, counts in card.counts.items()]
-
-
 def _results(card: Card) -> list[str]:
     """Tables of the means over pairs, and of the structures."""
     rows = [
@@ -198,23 +191,19 @@ def _results(card: Card) -> list[str]:
     ]
     if card.description["training"]["segmentations"] == "atlas":
         found.insert(1, CARRIED)
-    structures = [
-        [label, name_of(label), *(_of_structure(side, label) for side in sides)]
-        for label in card.structures
-        if (sides := _last(card)) and _of_structure(sides[1], label) != "n/a"
-    ]
-    if structures:
-        part = list(card.measured)[-1]
-        found += [
-            f"Dice of each structure, {part}:",
-            _table(["label", "structure", "affine", "model"], structures),
+    # The part that the network had the least to do with.
+    for part, sides in list(card.measured.items())[-1:]:
+        structures = [
+            [label, name_of(label), *(_of_structure(side, label) for side in sides)]
+            for label in card.structures
+            if _of_structure(sides[1], label) != "n/a"
         ]
+        if structures:
+            found += [
+                f"Dice of each structure, {part}:",
+                _table(["label", "structure", "affine", "model"], structures),
+            ]
     return found
-
-
-def _last(card: Card) -> tuple[Validation, Validation] | None:
-    """Give the part that the network had the least to do with."""
-    return list(card.measured.values())[-1] if card.measured else None
 
 
 def _values(found: Validation, measure: str) -> list[float]:

@@ -10,7 +10,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,17 +191,14 @@ def _turn(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Let trainings that share a folder take turns."""
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except PermissionError:  # somebody else's cohort, which can be read but not packed here
-        yield
-        return
+        held = nullcontext()
     except Timeout:
         tell(f"waiting for another training that packs scans in {folder}")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _state(path: Path | None) -> list | None:
@@ -231,7 +228,7 @@ def _read_index(folder: Path) -> dict | None:
 def _open(folder: Path, found: dict) -> Cohort:
     labelled = LABELS in found["sizes"]
     return Cohort(
-        tuple(_entry(entry) for entry in found["entries"]),
+        tuple(Entry(**{**e, "structures": tuple(e["structures"])}) for e in found["entries"]),
         tuple(found["shape"]),
         found["left_out"],
         found["without_labels"],
@@ -239,10 +236,6 @@ def _open(folder: Path, found: dict) -> Cohort:
         np.load(folder / IMAGES, mmap_mode="r"),
         np.load(folder / LABELS, mmap_mode="r") if labelled else None,
     )
-
-
-def _entry(found: dict) -> Entry:
-    return Entry(**{**found, "structures": tuple(found["structures"])})
 
 
 def _report(cohort: Cohort, tell: Callable[[str], None]) -> None:

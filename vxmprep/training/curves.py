@@ -6,13 +6,11 @@ import numpy as np
 
 from vxmprep.spatial.files import replacing
 from vxmprep.training.folder import ModelFolder
-from vxmprep.training.record import read_table
-from vxmprep.training.report import PARTS
+from vxmprep.training.logs import read_table
+from vxmprep.training.report import MEASURES, PARTS
 
 POINTS = 400
 """Most points of a line; each is a mean."""
-
-NAMES = {"dice": "Dice", "ncc": "local NCC", "folding": "folding, % of brain"}
 
 
 def draw_curves(folder: ModelFolder) -> None:
@@ -21,7 +19,7 @@ def draw_curves(folder: ModelFolder) -> None:
     from matplotlib.figure import Figure
 
     training, validation = read_table(folder.iterations), read_table(folder.validations)
-    shown = [name for name in NAMES if np.isfinite(validation.get(name, [np.nan])).any()]
+    shown = [name for name in MEASURES if np.isfinite(validation.get(name, [np.nan])).any()]
     figure = Figure(figsize=(4 * (1 + len(shown)), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
@@ -32,7 +30,7 @@ def draw_curves(folder: ModelFolder) -> None:
     axes[0].legend(frameon=False, fontsize="small")
     for ax, name in zip(axes[1:], shown, strict=True):
         ax.plot(validation["iteration"], validation[name], marker=".")
-        ax.set(title=f"validation: {NAMES[name]}", xlabel="iteration")
+        ax.set(title=f"validation: {MEASURES[name]}", xlabel="iteration")
         if name == "folding":
             ax.set_ylim(0, max(1e-3, 1.1 * max(validation[name])))
     for ax in axes:

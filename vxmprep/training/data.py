@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from vxmprep.evaluation.labels import VXM30, without_parcels
+from vxmprep.evaluation.overlap import count_labels
 from vxmprep.spatial.grid import Grid
 from vxmprep.training.cohort import Cohort
 from vxmprep.training.config import AtlasFiles
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.pairs import Pair, PairSampler
 from vxmprep.training.settings import TrainingSettings
-from vxmprep.training.volumes import present, read_image, read_labels
+from vxmprep.training.volumes import read_image, read_labels
 
 PARCELS = 1000
 """Labels from here on are parcels of the cortex in FreeSurfer's numbers."""
@@ -33,7 +34,7 @@ class Atlas:
     @property
     def structures(self) -> tuple[int, ...]:
         """Labels there are."""
-        return () if self.labels is None else present(self.labels)
+        return () if self.labels is None else tuple(count_labels(self.labels))
 
 
 def read_atlas(files: AtlasFiles, grid: Grid, voxel_size: int) -> Atlas:

@@ -49,14 +49,12 @@ class ModelFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             tell(f"waiting for the end of another training that is at work in {self.path}")
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             yield
-        finally:
-            lock.release()
 
     def refuse_other(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         """Compare a part of what is to be trained with what was begun here; nothing is written.

@@ -134,7 +134,8 @@ class Trainer:
         finally:
             if self.logs:
                 self.logs.close()
-        self._tell_waiting()
+        share = self.progress.waited / max(self.progress.seconds, 1e-9)
+        self.tell(f"waited for data {share:.1%} of the time")
         return self._ended() or "iterations"
 
     def _resumed(self) -> Progress:
@@ -241,7 +242,8 @@ class Trainer:
         """Measure the network, and keep it if it is the best one."""
         progress, score = self.progress, 0.0
         if self.fabric.is_global_zero:
-            found = self._measure()
+            task = self.task
+            found = validate(self.network, task.data, task.validation, task.settings, task.dtype)
             self.logs.validation(progress.iteration, found.summary())
             self.tell(self._validated(found))
             score = found.score
@@ -252,10 +254,6 @@ class Trainer:
             self._save(best=True)
         else:
             progress.stale += 1
-
-    def _measure(self) -> Validation:
-        task = self.task
-        return validate(self.network, task.data, task.validation, task.settings, task.dtype)
 
     def _validated(self, found: Validation) -> str:
         values = found.summary()
@@ -294,10 +292,6 @@ class Trainer:
             f"before; the best network, of iteration {best}, is the model. Lower learning_rate, "
             "or use precision = 'float32', under another name"
         )
-
-    def _tell_waiting(self) -> None:
-        share = self.progress.waited / max(self.progress.seconds, 1e-9)
-        self.tell(f"waited for data {share:.1%} of the time")
 
 
 def make_network(settings: TrainingSettings) -> VxmNet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,15 +48,12 @@ class Fit:
         Pairs of a batch that go through the network at a time.
     dtype
         Precision of the convolutions.
-    peak
-        Predicted, GiB.
     reason
         One line for the user.
     """
 
     together: int
     dtype: torch.dtype
-    peak: float
     reason: str
 
 
@@ -92,9 +90,10 @@ def fit(
     segmented = settings.segmentation_weight > 0
     for dtype in precisions:
         each = predict_peak(network, shape, dtype, segmented=segmented)
-        together = next((n for n in _divisors(pairs) if n * each <= budget), 0)
+        fitting = (n for n in range(pairs, 0, -1) if pairs % n == 0 and n * each <= budget)
+        together = next(fitting, 0)
         if together:
-            return Fit(together, dtype, together * each, _reason(together, pairs, dtype, each))
+            return Fit(together, dtype, _reason(together, pairs, dtype, each))
     raise TrainingError(
         f"a training step takes {each:.1f} GiB and {budget:.1f} GiB are allowed; {SMALLER}"
     )
@@ -138,16 +137,9 @@ def device_memory(device: str) -> float:
 
 def _forward(network: VxmNet, shape: Sequence[int], dtype: torch.dtype) -> None:
     """Register a pair of images without numbers."""
-    with torch.device("meta"):
-        copy = VxmNet(
-            network.encoder,
-            network.decoder,
-            steps=network.steps,
-            half_resolution=network.half_resolution,
-            output_stride=network.output_stride,
-        )
-        moving, fixed = torch.empty(1, 1, *shape), torch.empty(1, 1, *shape)
-    displacement = resize(copy.integrate(copy(moving, fixed, dtype)), shape)
+    empty = copy.deepcopy(network).to("meta")
+    moving, fixed = (torch.empty(1, 1, *shape, device="meta") for _ in range(2))
+    displacement = resize(empty.integrate(empty(moving, fixed, dtype)), shape)
     warp(moving, displacement)
 
 
@@ -163,11 +155,6 @@ def _saved_bytes(work: Callable[[], None]) -> int:
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
         work()
         return sum(storage.nbytes() for storage in kept.values())
-
-
-def _divisors(count: int) -> list[int]:
-    """Numbers that divide another, the largest first."""
-    return [number for number in range(count, 0, -1) if count % number == 0]
 
 
 def _reason(together: int, pairs: int, dtype: torch.dtype, each: float) -> str:

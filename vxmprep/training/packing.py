@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from vxmprep.evaluation.overlap import count_labels
 from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import ImageError
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.report import as_time
-from vxmprep.training.volumes import coarse_shape, present, read_image, read_labels
+from vxmprep.training.volumes import coarse_shape, read_image, read_labels
 
 if TYPE_CHECKING:
     from vxmprep.training.carrying import Carrier
@@ -105,7 +106,7 @@ def pack(
                 stack.enter_context(replacing(folder / name)) for name in (INDEX, LABELS, IMAGES)
             )
             with images.open("wb") as one, labels.open("wb") as other:
-                writer = _Writer(one, other, shape, len(scans), carrier)
+                writer = _Writer(one, other, shape, carrier)
                 for scan in _told(scans, tell, EVERY if carrier is None else 0):
                     writer.add(scan, grid, voxel_size)
                 writer.finish()
@@ -152,17 +153,16 @@ class _Writer:
         images: BinaryIO,
         labels: BinaryIO,
         shape: tuple[int, ...],
-        most: int,
         carrier: Carrier | None = None,
     ) -> None:
         self.images, self.labels = images, labels
-        self.shape, self.most, self.carrier = shape, most, carrier
+        self.shape, self.carrier = shape, carrier
         self.entries: list[Entry] = []
         self.labelled = 0
         self.left_out: dict[str, str] = {}
         self.without_labels: dict[str, str] = {}
         for file, dtype in ((images, np.uint8), (labels, np.int16)):
-            file.write(_header(dtype, most, most, shape))
+            _write_header(file, dtype, 0, shape)
 
     def add(self, scan: Scan, grid: Grid, voxel_size: int) -> None:
         """Append a scan, or note why it is left out."""
@@ -176,7 +176,7 @@ class _Writer:
         self.images.write(image)
         if labels is not None:
             self.labels.write(labels)
-            row, found = self.labelled, present(labels)
+            row, found = self.labelled, tuple(count_labels(labels))
             checksum = zlib.crc32(labels)
             entry = replace(entry, labels_row=row, labels_checksum=checksum, structures=found)
             self.labelled += 1
@@ -204,7 +204,7 @@ class _Writer:
             (self.labels, np.int16, self.labelled),
         ):
             file.seek(0)
-            file.write(_header(dtype, count, self.most, self.shape))
+            _write_header(file, dtype, count, self.shape)
 
     def content(self, wanted: dict) -> dict:
         """Describe what was written."""
@@ -221,13 +221,7 @@ class _Writer:
         }
 
 
-def _header(dtype: type, count: int, most: int, shape: tuple[int, ...]) -> bytes:
-    """Header of a .npy file (version 1.0), as long for `count` volumes as for `most`."""
-    description = str({"descr": np.dtype(dtype).str, "fortran_order": False, "shape": "{}"})
-    texts = [description.replace("'{}'", str((number, *shape))) for number in (count, most)]
-    size = -(-(len(texts[1]) + 11) // 64) * 64  # 10 bytes before it, a line's end after it
-    return (
-        b"\x93NUMPY\x01\x00"
-        + (size - 10).to_bytes(2, "little")
-        + (texts[0].ljust(size - 11) + "\n").encode("latin1")
-    )
+def _write_header(file: BinaryIO, dtype: type, count: int, shape: tuple[int, ...]) -> None:
+    """Write the header of a .npy file, which is as long for any number of volumes."""
+    described = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(file, described)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 
 PARTS = ("similarity", "smoothness", "segmentation")
+MEASURES = {"dice": "Dice", "ncc": "local NCC", "folding": "folding, % of brain"}
+"""What validations measure, in words."""
 
 LEAST_SHARE = 0.03
 """Share of the smoothness in the loss below which lambda is on another scale."""

@@ -71,7 +71,7 @@ def run(config: Config, tell: Tell = print) -> Path:
         raise TrainingError(str(error).removeprefix("choose_compute: ")) from error
     fabric = make_fabric(settings, compute.device)
     fabric.launch()
-    tell = tell if fabric.is_global_zero else _silent
+    tell = tell if fabric.is_global_zero else lambda _: None
     folder = ModelFolder(config.folder)
     with contextlib.ExitStack() as stack:
 
@@ -313,7 +313,3 @@ def _digest(*contents: bytes) -> str:
     for content in contents:
         found.update(hashlib.sha256(content).digest())
     return found.hexdigest()
-
-
-def _silent(message: str) -> None:
-    """Say nothing; the first process does."""

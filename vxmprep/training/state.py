@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vxmprep.spatial.files import replacing
+from vxmprep.morph.checkpoint import write_archive
 from vxmprep.training.errors import TrainingError
 
 FORMAT = "vxmprep training 1"
@@ -53,11 +52,7 @@ def save_state(
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    # Written by Python: torch's own writer does not say that a disk is full.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    write_archive(content, path)
 
 
 def load_state(

@@ -125,5 +125,4 @@ def _dice(labels: Labels | None, displacement: torch.Tensor) -> dict[int, float]
     warped = warp_labels(labels.moving[None, None], displacement)[0, 0]
     found = overlaps(labels.fixed.cpu().numpy(), warped.cpu().numpy())
     # A structure that the warp leaves nothing of overlaps by nothing.
-    values = {k: found[k].dice if found[k].voxels_moving else 0.0 for k in labels.structures}
-    return {k: float(value) for k, value in values.items()}
+    return {k: found[k].dice if found[k].voxels_moving else 0.0 for k in labels.structures}

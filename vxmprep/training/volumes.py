@@ -10,9 +10,6 @@ from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import ImageError, load
 from vxmprep.spatial.opening import open_image
 
-TOLERANCE = 1e-3
-"""Millimetres within which two grids are the same."""
-
 LABELS = np.iinfo(np.int16)
 
 
@@ -86,25 +83,14 @@ def read_labels(path: Path, grid: Grid, voxel_size: int = 1) -> np.ndarray:
     return np.ascontiguousarray(data[step, step, step].astype(np.int16))
 
 
-def present(labels: np.ndarray) -> tuple[int, ...]:
-    """Labels other than 0 that a label map holds, ascending."""
-    counts = np.bincount(labels.ravel())
-    return tuple((np.flatnonzero(counts[1:]) + 1).tolist())
-
-
 def coarse_shape(grid: Grid, voxel_size: int) -> tuple[int, ...]:
     """Shape of volumes read from a grid at a voxel size."""
     return tuple(-(-size // voxel_size) for size in grid.shape)
 
 
-def same_grid(one: Grid, other: Grid) -> bool:
-    """Tell whether the voxels of two grids lie on each other."""
-    return one.shape == other.shape and np.allclose(one.affine, other.affine, atol=TOLERANCE)
-
-
 def _on_grid(path: Path, grid: Grid, dtype: type) -> np.ndarray:
     found = read_grid(path)
-    if not same_grid(found, grid):
+    if not found.matches(grid):
         place = "" if found.shape != grid.shape else ", elsewhere"
         raise ImageError(
             f"{path}: on another grid, {found.shape} voxels{place}, not the atlas's {grid.shape}; "
