@@ -3,7 +3,8 @@
 # make test-hpc  what wants root: a Slurm that it starts (it installs slurm-wlm and munge), and, where
 #              IMAGE=FILE.sif and Apptainer are there, the image
 # make parity  networks of the original code, in environments of its own, against ours
-# make bench   time, memory and accuracy beside the original code and greedy (an hour)
+# make bench   time and memory beside the original code (an hour); with BIDS_DIR=DIR, a cohort with
+#              segmentations, accuracy beside greedy too
 # make bundled-model BIDS_DIR=DIR  the network of --model bundled, trained anew on OpenNeuro's ds002748:
 #              hours of a processor; stopped, the same command goes on
 # make docs    the documentation, in docs/_build/index.html
@@ -68,11 +69,10 @@ parity-fixtures: $(STAMP) $(PARITY)/.made
 	$(PARITY)/torch/bin/python tests/parity/original_torch.py tests/parity/small --small
 	$(PARITY)/keras/bin/python tests/parity/original_keras.py tests/parity/small --small
 
-# BIDS_DIR: a cohort with segmentations, for registration beside greedy; without it that is left out
 BENCH ?= bench
 bench: $(STAMP) $(PARITY)/.made $(VENV)-newer/.made
 	$(BIN)/python benchmarks/speed.py $(PARITY)/torch/bin/python $(VENV)-newer/bin/python
-	$(if $(BIDS_DIR),$(BIN)/python benchmarks/registration.py "$(BENCH)/results" -- "$(BIDS_DIR)" "$(BENCH)/out")
+	$(if $(BIDS_DIR),$(BIN)/python benchmarks/registration.py "$(BENCH)/results" --threads 1 -- "$(BIDS_DIR)" "$(BENCH)/out")
 
 # First without segmentations, then with what the registration without a network finds.
 TRAIN = $(BIN)/vxmprep "$(BIDS_DIR)" "$(NETWORKS)" train --voxel-size 2 --field-resolution full \
@@ -130,5 +130,5 @@ $(VENV)/.others: $(STAMP)
 
 clean:
 	rm -rf $(VENV) $(PARITY) $(VENV)-newer $(VENV)-boutiques build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis
-	rm -rf "$(OUTPUT)"
+	rm -rf "$(OUTPUT)" "$(BENCH)"
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

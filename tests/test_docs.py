@@ -105,7 +105,11 @@ def test_every_option_named_is_one_of_ours():
     assert {(page, option) for page, option in named if option not in known} == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "benchmarks" / "README.md", ROOT / "vxmprep" / "models" / "README.md"],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_links_lead_to_files_and_headings_that_are_there(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if target.startswith(("http:", "https:")):

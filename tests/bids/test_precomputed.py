@@ -48,7 +48,8 @@ def one_scan(root: Path, stem: str, space: str = "A", verdict: str = "pass") -> 
             field_acts_first=first,
         )
     write_affine(folder / f"{stem}_from-T1w_to-{space}_mode-image_desc-affine_xfm.txt", AFFINE)
-    (folder / f"{stem}_from-T1w_to-{space}_mode-image_xfm.json").write_text("{}")
+    sidecar = folder / f"{stem}_from-T1w_to-{space}_mode-image_xfm.json"
+    sidecar.write_text(json.dumps({"Atlas": {"Name": space}}))
     for name, grid in (
         (f"space-{space}_desc-preproc_T1w", ATLAS),
         ("desc-preproc_T1w", SCAN),
@@ -207,11 +208,20 @@ def test_what_is_no_longer_handed_over_is_removed(tmp_path):
     assert after == {path for path in before if "ses-2" not in path.name and "02" not in path.name}
 
 
-def test_a_damaged_sidecar_keeps_nothing_from_being_handed_over(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("from-T1w_to-A_mode-image_xfm.json", "{"),
+        ("space-A_desc-registration_metrics.json", '{"Quality": {"Verdict": "fail"}'),
+    ],
+)
+def test_a_scan_of_which_a_description_is_damaged_is_left_out_and_named(name, content, tmp_path):
     folder = one_scan(tmp_path / "out", "sub-01")
-    (folder / "sub-01_from-T1w_to-A_mode-image_xfm.json").write_text("{")
-    [line] = hand_over(tmp_path / "out", tmp_path / "given")
-    assert line.endswith("(A)")
+    (folder / f"sub-01_{name}").write_text(content)
+    one_scan(tmp_path / "out", "sub-02")
+    left, given = hand_over(tmp_path / "out", tmp_path / "given")
+    assert f"sub-01_{name} is damaged" in left
+    assert given.endswith("(A)")
 
 
 @pytest.mark.parametrize("description", ['{"Name": "mine"}', "{", "[]"])

@@ -74,6 +74,15 @@ def test_large_ids_are_read_as_they_stand(tmp_path):
     np.testing.assert_array_equal(load_labels(tmp_path / "x.nii.gz").dataobj, data)
 
 
+@pytest.mark.parametrize("value", [np.uint32(2**31), np.float64(1e39)])
+def test_ids_that_no_table_can_hold_are_refused(value, tmp_path):
+    data = np.zeros((8, 8, 8), type(value))
+    data[2:5] = value
+    nb.save(nb.Nifti1Image(data, np.eye(4)), tmp_path / "x.nii.gz")
+    with pytest.raises(ImageError, match="holds labels up to"):
+        load_labels(tmp_path / "x.nii.gz")
+
+
 def test_labels_stored_as_floats_are_accepted(labels, mask):
     data = np.asarray(labels.dataobj).astype(np.float32) + 1e-4
     assert misplaced(nb.Nifti1Image(data, labels.affine), mask) is None

@@ -159,7 +159,7 @@ def read_json(path: Path) -> dict:
     """Read the object of a JSON file; empty where there is no file, or no object in it."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

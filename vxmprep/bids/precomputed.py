@@ -58,6 +58,7 @@ class Source:
     atlas: Path
     space: str
     verdict: str
+    damaged: tuple[str, ...]
 
     @classmethod
     def of(cls, forward: Path) -> Source:
@@ -66,11 +67,14 @@ class Source:
         scan, atlas = grid_file(inverse), grid_file(forward)
         stem, own = scan.name.split("_desc-")[0], entities_of(forward)["to"]
         end = f"_desc-{METRICS['desc']}_{METRICS['suffix']}{METRICS['extension']}"
-        metrics = read_json(forward.with_name(f"{stem}_space-{own}{end}"))
+        beside = (sidecar_of(forward), forward.with_name(f"{stem}_space-{own}{end}"))
+        sidecar, metrics = (read_json(path) for path in beside)
+        told = zip(beside, (sidecar, metrics), strict=True)
+        damaged = tuple(path.name for path, content in told if path.is_file() and not content)
         mask = forward.with_name(f"{stem}_desc-brain_mask.nii.gz")
-        space = _templateflow_name(forward) or own
+        space = _templateflow_name(sidecar) or own
         verdict = metrics.get("Quality", {}).get("Verdict", "")
-        return cls(forward, inverse, scan, mask, atlas, space, verdict)
+        return cls(forward, inverse, scan, mask, atlas, space, verdict, damaged)
 
     @property
     def stem(self) -> str:
@@ -199,13 +203,16 @@ def _unfit(sources: list[Source]) -> str:
     missing = [name for source in sources for name in source.missing]
     if missing:
         return f"{missing[0]} is not there"
+    damaged = [name for source in sources for name in source.damaged]
+    if damaged:
+        return f"{damaged[0]} is damaged; register it anew, with --force"
     failed = [source.space for source in sources if source.verdict == "fail"]
     return f"its registration to {failed[0]} was judged a failure" if failed else ""
 
 
-def _templateflow_name(forward: Path) -> str:
+def _templateflow_name(sidecar: dict) -> str:
     """Name the template, as ``NAME`` or ``NAME+COHORT``, if the atlas is one of TemplateFlow's."""
-    file = read_json(sidecar_of(forward)).get("Atlas", {}).get("Image", {}).get("File", "")
+    file = sidecar.get("Atlas", {}).get("Image", {}).get("File", "")
     found = re.match(r"tpl-([a-zA-Z0-9]+)(?:_cohort-([a-zA-Z0-9]+))?_", file)
     return "+".join(part for part in found.groups() if part) if found else ""
 
