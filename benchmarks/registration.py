@@ -260,7 +260,8 @@ def report(methods: list[str], scans: dict, atlas: PreparedAtlas, results: Path)
         seconds = np.median([c["cpu"] for c in costs]) if costs else 0.0
         points[method] = float(seconds), pairs_mean(pairs, np.arange(len(stems)))
         print("|", method, "|", " | ".join(row + ["-"] * (8 - len(row))), "|", flush=True)
-    draw(structures, results / "structures.png")
+    if len(stems) > 1:  # one person alone has no consensus to be compared with
+        draw(structures, results / "structures.png")
     draw_curve(points, results / "curve.png")
 
 
