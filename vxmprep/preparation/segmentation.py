@@ -98,7 +98,7 @@ def _no_whole_numbers(data: np.ndarray) -> str | None:
         return FRACTIONS
     if (lowest := np.rint(data.min())) < 0:
         return f"holds negative labels, down to {lowest:g}; give FreeSurfer-numbered labels"
-    if (highest := np.rint(data.max())) > np.iinfo(np.int32).max:
+    if (highest := float(data.max())) > np.iinfo(np.int32).max:
         return f"holds labels up to {highest:g}; give FreeSurfer-numbered labels"
     return INTENSITIES if _intensities(data) else None
 
