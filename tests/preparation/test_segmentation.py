@@ -74,6 +74,15 @@ def test_large_ids_are_read_as_they_stand(tmp_path):
     np.testing.assert_array_equal(load_labels(tmp_path / "x.nii.gz").dataobj, data)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+def test_small_types_of_labels_are_read_without_a_warning(kind, tmp_path):
+    data = np.zeros((8, 8, 8), kind)
+    data[2:5] = 54
+    nb.save(nb.Nifti1Image(data, np.eye(4)), tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(load_labels(tmp_path / "x.nii.gz").dataobj, data)
+
+
 @pytest.mark.parametrize("value", [np.uint32(2**31), np.float64(1e39)])
 def test_ids_that_no_table_can_hold_are_refused(value, tmp_path):
     data = np.zeros((8, 8, 8), type(value))
