@@ -75,7 +75,8 @@ def load_labels(path: str | Path) -> nb.Nifti1Image:
     Raises
     ------
     ImageError
-        If it cannot be read, or its values are no labels: fractions, negative, or all 0.
+        If it cannot be read, or its values are no labels: fractions, negative, beyond 32
+        bits, or all 0.
     """
     image = load(path, None)
     if reason := no_labels(image):

@@ -249,9 +249,7 @@ def displacements(grid: Grid, field: sitk.Transform) -> np.ndarray:
     """Give the displacement (X, Y, Z, 3) of a field on a grid along R, A and S, mm."""
     import SimpleITK as sitk
 
-    # In single precision, as before: the same scan has the same picture to the bit.
-    vectors = sitk.GetArrayFromImage(field_along_axes(field, grid)).astype(np.float32)
-    return vectors.transpose(2, 1, 0, 3).astype(float)
+    return sitk.GetArrayFromImage(field_along_axes(field, grid)).transpose(2, 1, 0, 3)
 
 
 class _Picture:
