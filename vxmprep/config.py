@@ -105,6 +105,7 @@ class Settings:
     split: Path | None = None
     initial_model: Path | None = None
     resume: bool = True
+    only_prepared: bool = False
     training: TrainingSettings = field(default_factory=TrainingSettings)
     labels: str = "vxm30"
     join_hemispheres: bool = False

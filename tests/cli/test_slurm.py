@@ -300,7 +300,7 @@ def test_the_group_notes_what_was_killed_and_goes_on(study, slurm_programs):
     assert (slurm_programs / "asked").read_text().splitlines()[-1] == (
         "--parsable --dependency=afterany:1 group.sh"
     )
-    end_a_job(folder, "CANCELLED AT noon DUE TO TIME LIMIT")
+    end_a_job(folder, next(iter(ENDS)))
     assert words_of(folder / "group.sh")[:3] == [str(study.bids), str(study.out), "group"]
     assert {row["status"] for row in study.status().values()} == {"failed"}
 
@@ -310,7 +310,7 @@ def test_the_group_notes_nothing_of_scans_that_were_not_chosen(study, slurm_prog
     study.tiny.scan(study.t1w("02").with_name("sub-02_acq-fast_T1w.nii.gz"), 4)
     chosen = ["--bids-filter-file", str(tmp_path / "filter.json")]
     folder = write(study, *chosen, levels=["participant", "group"])
-    end_a_job(folder, "CANCELLED AT noon DUE TO TIME LIMIT")
+    end_a_job(folder, next(iter(ENDS)))
     words_of(folder / "group.sh")
     assert list(study.status()) == ["sub-02_acq-fast"]
 
@@ -318,7 +318,7 @@ def test_the_group_notes_nothing_of_scans_that_were_not_chosen(study, slurm_prog
 ENDS = {
     "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***":
         "ran out of time; give more --time",
-    "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch.": "ran out of memory",
+    "slurmstepd-n1: error: Detected 1 oom_kill event in StepId=7.batch.": "ran out of memory",
     "slurmstepd: error: StepId=7.batch exceeded memory limit (9 > 8), being killed":
         "ran out of memory",
     "vxmprep: interrupted; the same command goes on from here": "was interrupted",
@@ -328,7 +328,9 @@ ENDS = {
 def end_a_job(folder: Path, line: str) -> None:
     (folder / "jobs.txt").write_text("participant 1\n")
     log = folder / "logs" / "vxmprep-participant-1_0.log"
-    log.write_text(f"participants: 01\nDUE TO NODE FAILURE\nparticipants: 01 02\nworks\n{line}\n")
+    log.write_text(
+        f"participants: 01\nslurmstepd: DUE TO NODE FAILURE\nparticipants: 01 02\nworks\n{line}\n"
+    )
 
 
 @pytest.mark.parametrize(("line", "why"), ENDS.items())
@@ -375,6 +377,23 @@ def test_the_status_says_what_a_job_said_last_that_came_to_nothing(study, slurm_
     assert told() == "", "nobody knows whether they run still"
 
 
+def test_what_a_job_tells_of_the_ends_of_others_is_not_its_own(study, slurm_programs, capfd):
+    folder = write(study)
+    log = folder / "logs" / "vxmprep-group-3.log"
+    log.write_text("ENDED train: its job ran out of memory; give more --mem-mb (train-2.log)\n")
+    capfd.readouterr()
+    assert main([str(study.bids), str(study.out), "--status"]) == 1
+    assert "ENDED group" not in capfd.readouterr().err
+
+
+def test_the_training_takes_what_the_jobs_before_have_prepared(study):
+    folder = write(study, levels=["prepare", "train"])
+    assert "--only-prepared" in (folder / "train.sh").read_text()
+    assert "--only-prepared" not in (folder / "prepare.sh").read_text()
+    folder = write(study, levels=["train"])
+    assert "--only-prepared" not in (folder / "train.sh").read_text()
+
+
 def test_the_status_says_why_jobs_wait_in_slurms_own_words(study, slurm_programs, capfd):
     folder = write(study, levels=["participant", "group"])
     (folder / "jobs.txt").write_text("participant 1\ngroup 2\n")
@@ -401,7 +420,7 @@ def test_only_what_is_missing_gets_a_job_and_what_was_ended_is_done_in_the_end(s
     folder = write(study, levels=["prepare", "participant"])
     for level in ("prepare", "participant"):
         assert re.findall(r'^    "(.*)"$', (folder / f"{level}.sh").read_text(), re.M) == ["02"]
-    end_a_job(folder, "CANCELLED AT noon DUE TO TIME LIMIT")
+    end_a_job(folder, next(iter(ENDS)))
     assert main([str(study.bids), str(study.out), "--status"]) == 1
     assert {name: row["status"] for name, row in study.status().items()} == {
         "sub-01": "done", "sub-02": "failed",

@@ -74,6 +74,15 @@ def test_one_command_prepares_trains_and_registers_with_the_new_network(study, c
     assert card["progress"]["iteration"] == 4
 
 
+def test_scans_that_are_not_prepared_may_be_left_out(study, capfd):
+    assert train(study, "--only-prepared") == 1
+    assert "FAILED train: no scan is prepared" in capfd.readouterr().err
+    assert study.run("--participant-label", "01", level="prepare") == 0
+    capfd.readouterr()
+    assert train(study, "--only-prepared") == 0
+    assert "left out of the training: sub-02: not prepared" in capfd.readouterr().out
+
+
 def test_scans_that_are_excluded_flagged_or_failed_are_named_and_not_trained_on(study, capfd):
     for number, label in ((3, "03"), (4, "04")):
         study.tiny.scan(study.t1w(label), number)

@@ -28,14 +28,15 @@ ENDS = (
     (r"DUE TO NODE FAILURE", "was lost with its node; submit again"),
     (r"DUE TO PREEMPTION", "had to make room for another; submit again"),
     (
-        r"^vxmprep: interrupted",
+        r"vxmprep: interrupted",
         "was interrupted, by the end of its time or by somebody; submit again",
     ),
     (r"CANCELLED AT", "was cancelled; submit again"),
 )
 """What Slurm and vxmprep say at the end of a job that was ended, and what that means."""
 
-SIGNS = re.IGNORECASE | re.MULTILINE
+ENDERS = ("slurmstepd", "srun", "vxmprep: interrupted")
+"""How their lines begin; what the job itself prints may tell of the ends of others."""
 
 PEOPLE = "participants: "
 """How the line begins that a task of an array says first."""
@@ -166,8 +167,10 @@ def read_logs(folder: Path) -> dict[str, Log]:
         # What a job said before it was put back into the queue is over.
         said = log.read_text(encoding="utf-8", errors="replace").rpartition(PEOPLE)[2]
         people, _, said = said.partition("\n") if level in SUFFICIENT else (level, "", said)
-        why = next((why for sign, why in ENDS if re.search(sign, said, SIGNS)), None)
-        last = (said.strip().splitlines() or ["its log is empty"])[-1].strip()
+        lines = said.strip().splitlines() or ["its log is empty"]
+        end = "\n".join(line for line in lines if line.startswith(ENDERS))
+        why = next((why for sign, why in ENDS if re.search(sign, end, re.IGNORECASE)), None)
+        last = lines[-1].strip()
         for one in people.split():
             newest[one] = Log(level, log, why, last)
     return newest

@@ -364,6 +364,12 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         action="store_false",
         help="refuse a name under which a training was already begun",
     )
+    group.add_argument(
+        "--only-prepared",
+        action="store_true",
+        help="train on the scans that are prepared, and list the others as left out (default: "
+        "prepare what is not)",
+    )
 
 
 def _add_group(group: argparse._ArgumentGroup) -> None:

@@ -104,7 +104,7 @@ def _train(settings: Settings, given: Settings) -> int:
 
     plan = make_plan(replace(settings, levels=("prepare",)))
     check_training(plan)
-    code = _process(plan, given)
+    code = 0 if settings.only_prepared else _process(plan, given)
     if code and settings.stop_on_first_crash:
         return code
     with run_folder(settings.work_dir) as work:

@@ -113,7 +113,7 @@ def options_of(settings: Settings, level: str) -> list[str]:
     """
     usual = Settings(settings.bids_dir, settings.output_dir).as_options()
     training = {item.name for item in fields(TrainingSettings)}
-    training |= {"model_name", "split", "initial_model", "resume"}
+    training |= {"model_name", "split", "initial_model", "resume", "only_prepared"}
     groups = []
     for name, value in settings.as_options().items():
         elsewhere = level != "train" and name.removeprefix("no_") in training

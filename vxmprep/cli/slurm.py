@@ -214,6 +214,9 @@ def _write(settings: Settings, asked: argparse.Namespace, folder: Path) -> int:
     if settings.bids_database_dir is None:
         (database / DATABASE).unlink(missing_ok=True)  # the dataset may have grown
     settings = replace(settings, bids_database_dir=database)
+    if "prepare" in settings.levels:
+        # A scan that its job could not prepare must not end the training's job too.
+        settings = replace(settings, only_prepared=True)
     jobs = make_jobs(settings, asked)
     if not jobs:
         print("all is done already; --force does it again")
