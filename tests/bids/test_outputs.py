@@ -228,6 +228,18 @@ def add(root: Path, *names: str) -> None:
         (root / name).write_text("content\n")
 
 
+@pytest.mark.parametrize("name", ["README", ".bidsignore"])
+def test_a_text_of_the_users_stays_and_one_of_another_version_is_renewed(name, tmp_path):
+    for folder, is_users in ((tmp_path / "mine", True), (tmp_path / "ours", False)):
+        folder.mkdir()
+        describe_dataset(folder, tmp_path)
+        written = (folder / name).read_text()
+        changed = "my own\n" if is_users else written + "older\n"
+        (folder / name).write_text(changed)
+        describe_dataset(folder, tmp_path)
+        assert (folder / name).read_text() == (changed if is_users else written)
+
+
 def test_the_bids_validator_finds_no_error(root, bids_errors):
     add(
         root, "sub-01.html", "group.html", "group_overlap.tsv", "participants_status.tsv",

@@ -194,9 +194,15 @@ def test_another_atlas_shares_what_knows_no_atlas_and_leaves_the_rest_alone(done
     assert missing(done, stages(scan)) == missing(done, other) == []
 
 
-def test_a_stage_whose_file_another_wrote_over_is_no_longer_done(done, scan):
-    finish(done, stages(scan, space="other")[1], "registerMNI.nii.gz")
-    assert missing(done, stages(scan)) == ["register"]
+def test_a_file_that_another_atlas_wrote_over_is_its_own_and_the_rest_stays(done, scan):
+    first, other = stages(scan)[2], stages(scan, space="other")[2]
+    finish(done, first, "registerMNI.nii.gz", "dseg.nii.gz")
+    record = finish(done, other, "registerother.nii.gz", "dseg.nii.gz")
+    assert missing(done, stages(scan)) == []
+    assert set(record.files(first)) == {"registerMNI.nii.gz"}
+    assert set(record.files(other)) == {"registerother.nii.gz", "dseg.nii.gz"}
+    finish(done, first, "registerMNI.nii.gz")
+    assert record.files(other)["dseg.nii.gz"].is_file()
 
 
 @pytest.mark.parametrize(

@@ -171,14 +171,17 @@ def test_volumes_of_freesurfer_get_names_of_bids(name, expected, derivatives, tm
     }  # fmt: skip
 
 
-def test_a_region_goes_to_the_scans_of_several_participants(derivatives, tmp_path):
+@pytest.mark.parametrize(
+    "labels", [["01", "sub-02"], ["01", "--participant-label", "sub-02"]], ids=["once", "twice"]
+)
+def test_a_region_goes_to_the_scans_of_several_participants(labels, derivatives, tmp_path):
     for path in list(derivatives.glob("sub-01/anat/*")):
         other = Path(str(path).replace("sub-01", "sub-02"))
         other.parent.mkdir(parents=True, exist_ok=True)
         other.write_bytes(path.read_bytes())
     region = save(tmp_path / "motor_mask.nii.gz", ATLAS)
     words = ["--derivatives", str(derivatives), "--to", "T1w", "-o", str(tmp_path / "o")]
-    assert main(["-i", str(region), "--participant-label", "01", "sub-02", *words]) == 0
+    assert main(["-i", str(region), "--participant-label", *labels, *words]) == 0
     for participant in ("01", "02"):
         stem = tmp_path / "o" / f"sub-{participant}_space-T1w_desc-motor_mask"
         used = json.loads(Path(f"{stem}.json").read_text())["Transforms"]

@@ -61,6 +61,13 @@ def test_a_file_may_say_what_and_where_too(places, write):
     assert settings.levels == ("prepare", "participant")
 
 
+def test_the_order_of_keys_does_not_matter(places, write):
+    options = write({"levels": ["participant"], **dict(reversed(places.items()))})
+    settings = parse(options)
+    assert (str(settings.bids_dir), str(settings.output_dir)) == tuple(places.values())
+    assert settings.levels == ("participant",)
+
+
 def test_what_a_run_leaves_behind_gives_the_same_settings(places, write, tmp_path):
     (tmp_path / "fs").mkdir()
     (tmp_path / "net.pt").touch()

@@ -8,7 +8,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from vxmprep.cli.doctor import main
+from vxmprep.cli.doctor import build_parser, main
 from vxmprep.preparation.checkup import examine_voxels
 from vxmprep.preparation.shape import MaskShape
 
@@ -185,6 +185,22 @@ def test_scans_without_labels_are_named(study, capsys):
     shutil.rmtree(study.freesurfer / "sub-01")
     _, found = findings(study, capsys, "--headers-only")
     assert "no scan has labels" in about(found, "labels", "warning")[0]
+
+
+def test_labels_that_are_given_twice_add_up(study, capsys):
+    given = ["--participant-label", "01", "--participant-label", "sub-02"]
+    main([str(study.bids), "--headers-only", *given])
+    assert "2 T1w scans:" in capsys.readouterr().out
+    given = ["--session-label", "pre", "--session-label", "post"]
+    assert build_parser().parse_args(["bids", *given]).session_label == ["pre", "post"]
+
+
+def test_freesurfer_is_looked_for_where_a_run_does(study, capsys):
+    for place in ("sourcedata", "derivatives"):
+        (study.bids / place / "freesurfer").mkdir(parents=True)
+    main([str(study.bids), "--headers-only"])
+    said = capsys.readouterr().out
+    assert f"no scan has labels in {study.bids / 'derivatives' / 'freesurfer'}" in said
 
 
 def test_a_segmentation_of_another_scan_is_an_error(study, capsys):

@@ -6,7 +6,7 @@ import pytest
 
 from vxmprep.training.errors import TrainingError
 from vxmprep.training.packing import Entry
-from vxmprep.training.split import make_split, read_split
+from vxmprep.training.split import make_split, read_parts, read_split
 
 
 def cohort(people: int, scans: int = 1, sites: int = 0, labelled: int = 0) -> list[Entry]:
@@ -89,6 +89,19 @@ def test_a_split_reads_back(tmp_path):
     split = make_split(entries, 0)
     split.write(tmp_path / "split.json")
     assert read_split(tmp_path / "split.json", entries) == split
+
+
+def test_participants_are_named_with_or_without_sub(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["sub-000", "001"], "validation": ["sub-002"]}))
+    split = read_split(path, cohort(3))
+    assert (split.train, split.validation) == (("000", "001"), ("002",))
+
+
+def test_a_participant_in_two_parts_is_found_without_the_cohort(tmp_path, refused):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["000"], "validation": ["001"], "test": ["sub-000"]}))
+    assert "000 is in train and in test" in refused(TrainingError, read_parts, path)
 
 
 def test_strangers_and_those_in_no_part_are_told(tmp_path, told):

@@ -49,6 +49,8 @@ Brain MRI registered to an atlas with vxmprep {version}.
 def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
     """Write the files that describe the output folder, where they do not say so already.
 
+    A README and a .bidsignore that do not begin as ours do are the user's, and stay.
+
     Parameters
     ----------
     output_dir : path
@@ -73,8 +75,11 @@ def describe_dataset(output_dir: Path, bids_dir: Path) -> None:
         "DatasetLinks": {"raw": bids_dir.resolve().as_uri()},
     }
     write_json(path, description)
-    write_text(output_dir / ".bidsignore", IGNORED)
-    write_text(output_dir / "README", README.format(version=vxmprep.__version__))
+    texts = {".bidsignore": IGNORED, "README": README.format(version=vxmprep.__version__)}
+    for name, text in texts.items():
+        there = output_dir / name
+        if not there.exists() or there.read_bytes().startswith(text.encode().splitlines()[0]):
+            write_text(there, text)
     rows = [f"{label.index}\t{label.name}\t{label.color}" for label in table().values()]
     write_text(output_dir / "desc-aseg_dseg.tsv", "\n".join(["index\tname\tcolor", *rows]) + "\n")
 

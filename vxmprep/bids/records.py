@@ -183,8 +183,8 @@ class Record:
         """Note that a stage is done, and write the record.
 
         What an earlier run made from the former result of the stage no longer holds: it is
-        removed, as is what the stage itself no longer makes. A stage, for another atlas say, one
-        of whose files has been written over is no longer done.
+        removed, as is what the stage itself no longer makes. A file of another atlas that has been
+        written over, as the atlas's labels on the scan are, is no longer among that one's files.
 
         Parameters
         ----------
@@ -214,9 +214,9 @@ class Record:
         with self._change():
             self._replace(stage)
             self._drop(stage.key)
-            for key, other in list(self.stages.items()):
-                if set(other["files"].values()) & set(made.values()):
-                    self._forget(key)
+            for other in self.stages.values():
+                files = other["files"].items()
+                other["files"] = {name: path for name, path in files if path not in made.values()}
             self.stages[stage.key] = {
                 "settings": stage.settings,
                 "inputs": [_fingerprint(path, checksums[str(path)]) for path in stage.inputs],

@@ -11,7 +11,9 @@ VOLUMES = ("aseg.mgz", "aparc+aseg.mgz")
 SUFFIXES = ("_desc-aseg_dseg", "_desc-aparcaseg_dseg")
 
 
-def find_freesurfer_dir(explicit: Path | None, output_dir: Path, bids_dir: Path) -> Path | None:
+def find_freesurfer_dir(
+    explicit: Path | None, output_dir: Path | None, bids_dir: Path
+) -> Path | None:
     """Find FreeSurfer's subjects directory.
 
     Parameters
@@ -19,15 +21,13 @@ def find_freesurfer_dir(explicit: Path | None, output_dir: Path, bids_dir: Path)
     explicit : path, optional
         What the user said; taken as it is.
     output_dir, bids_dir : path
-        Roots beside or inside which it is looked for otherwise.
+        Roots inside which it is looked for otherwise; there need be no output.
     """
     if explicit is not None:
         return explicit
-    places = (
-        output_dir / "sourcedata" / "freesurfer",
-        bids_dir / "derivatives" / "freesurfer",
-        bids_dir / "sourcedata" / "freesurfer",
-    )
+    places = [bids_dir / "derivatives" / "freesurfer", bids_dir / "sourcedata" / "freesurfer"]
+    if output_dir is not None:
+        places.insert(0, output_dir / "sourcedata" / "freesurfer")
     return next((place for place in places if place.is_dir()), None)
 
 

@@ -155,6 +155,7 @@ def build_parser() -> Parser:
     group.add_argument(
         "--participant-label",
         nargs="+",
+        action="extend",
         type=lambda label: label.removeprefix("sub-"),
         metavar="LABEL",
         help="whose transform to use (default: by the sub- in each input's name); with several, a "

@@ -92,6 +92,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--participant-label",
         nargs="+",
+        action="extend",
         default=[],
         metavar="LABEL",
         help="participants to check, with or without sub- (default: all)",
@@ -99,6 +100,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--session-label",
         nargs="+",
+        action="extend",
         default=[],
         metavar="LABEL",
         help="sessions to check, with or without ses- (default: all)",
@@ -257,8 +259,7 @@ def _segmentations(scans: Sequence[Scan], options: argparse.Namespace) -> dict[P
 def _freesurfer(options: argparse.Namespace) -> Path | None:
     from vxmprep.bids.segmentations import find_freesurfer_dir
 
-    out = options.output_dir or options.bids_dir
-    return find_freesurfer_dir(options.fs_subjects_dir, out, options.bids_dir)
+    return find_freesurfer_dir(options.fs_subjects_dir, options.output_dir, options.bids_dir)
 
 
 def _each_scan(

@@ -95,16 +95,18 @@ def read_config_file(path: Path) -> dict:
             f"--config-file {path}: unknown key {key!r}; --refine-iterations is written "
             "refine_iterations"
         )
-    words: dict[bool, list[str]] = {True: [], False: []}
+    options: list[str] = []
+    positionals: dict[str, Path | list[str]] = {}
     for key, value in content.items():
-        action = actions[key]
-        words[bool(action.option_strings)] += _words(action, key, value, path)
+        words = _words(actions[key], key, value, path)
+        if actions[key].option_strings:
+            options += words
+        elif words:  # by their names: a file has its keys in any order
+            positionals[key] = words if key == "levels" else Path(words[0])
     try:
-        # Positionals after "--": their values may begin with a dash.
-        found = _parsed(parser, [*words[True], "--", *words[False]])
+        return _parsed(parser, options) | positionals
     except BadOptionError as error:
         raise BadOptionError(f"--config-file {path}: {error}") from error
-    return found
 
 
 def _parsed(parser: Parser, argv: Sequence[str] | None) -> dict:

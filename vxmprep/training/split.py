@@ -101,7 +101,8 @@ def read_split(
     Parameters
     ----------
     path
-        JSON with lists of participants: ``train``, ``validation`` and, optionally, ``test``.
+        JSON with lists of participants, with or without sub-: ``train``, ``validation`` and,
+        optionally, ``test``.
     entries
         Scans of the cohort. Those whose participant is in no part are not used, and counted.
     tell
@@ -119,15 +120,11 @@ def read_split(
     """
     parts = read_parts(path)
     people = {entry.participant for entry in entries}
-    seen: dict[str, str] = {}
-    for part, names in parts.items():
-        for name in names:
-            if seen.setdefault(name, part) != part:
-                raise TrainingError(f"{path}: {name} is in {seen[name]} and in {part}; keep one")
-    absent = [name for name in seen if name not in people]
+    named = [name for names in parts.values() for name in names]
+    absent = [name for name in named if name not in people]
     if absent:
         tell(f"{path}: {_count(absent)} not in the cohort: {_few(absent)}")
-    unused = sorted(people - set(seen))
+    unused = sorted(people - set(named))
     if unused:
         tell(f"{path}: {_count(unused)} in no part and not used: {_few(unused)}")
     split = Split(*(tuple(sorted(set(parts[part]) & people)) for part in PARTS))
@@ -138,12 +135,12 @@ def read_split(
 
 
 def read_parts(path: Path) -> Mapping[str, list[str]]:
-    """Read the participants of each part, without regard to a cohort.
+    """Read the participants of each part, with or without sub-, and without regard to a cohort.
 
     Raises
     ------
     TrainingError
-        If the file is no split.
+        If the file is no split, or has a participant in two parts.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -158,7 +155,13 @@ def read_parts(path: Path) -> Mapping[str, list[str]]:
     )
     if not sound:
         raise TrainingError(f"{path}: give lists of participants, {', '.join(PARTS)}")
-    return {part: content.get(part, []) for part in PARTS}
+    seen: dict[str, str] = {}
+    for part in PARTS:
+        for name in content.get(part, []):
+            name = name.removeprefix("sub-")
+            if seen.setdefault(name, part) != part:
+                raise TrainingError(f"{path}: {name} is in {seen[name]} and in {part}; keep one")
+    return {part: [name for name, where in seen.items() if where == part] for part in PARTS}
 
 
 def _draw(seed: int, name: str) -> bytes:
