@@ -47,6 +47,12 @@ def test_the_interval_is_the_same_every_time():
     assert paired_difference(one, other) == paired_difference(one, other)
 
 
+def test_equal_differences_of_decimals_are_ties():
+    thousandths = np.array([[813, 803], [727, 717], [655, 645], [902, 912], [801, 790]])
+    found, whole = (paired_difference(*values.T) for values in (thousandths / 1000, thousandths))
+    assert (found.p, found.effect) == (whole.p, whole.effect)
+
+
 def test_equal_registrations_do_not_differ():
     found = paired_difference([0.7, 0.8, 0.9], [0.7, 0.8, 0.9])
     assert (found.difference, found.low, found.high, found.effect, found.p) == (0, 0, 0, 0, 1)

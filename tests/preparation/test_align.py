@@ -273,6 +273,14 @@ def test_the_coarse_brain_has_voxels_of_2_mm_and_no_surroundings(ramp):
     assert np.asarray(small.dataobj).max() > 500
 
 
+def test_the_coarse_brain_of_a_scan_standardised_to_mean_0_keeps_its_contrast(small_brain, mask):
+    data = np.asarray(small_brain.dataobj, dtype=np.float32)
+    inside = np.asarray(mask.dataobj) > 0
+    scan = nb.Nifti1Image((data - data[inside].mean()) * inside, small_brain.affine)
+    one, other = (np.asarray(coarse(image, mask).dataobj) for image in (small_brain, scan))
+    assert np.corrcoef(one[one > 0], other[one > 0])[0, 1] > 0.99
+
+
 def test_the_coarse_brain_stays_in_place(ramp):
     small = coarse(*ramp)
     index = np.array([[n // 2 for n in small.shape]])

@@ -4,7 +4,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from vxmprep.preparation.bias import correct_bias
+from vxmprep.preparation.bias import correct_bias, lifted
 from vxmprep.spatial.images import load
 
 
@@ -71,3 +71,14 @@ def test_intensities_below_0_count_as_0():
     result = np.asarray(correct_bias(image, mask).dataobj)
     assert not result[0].any()
     assert (result[1:] > 0).all()
+
+
+def test_a_scan_without_negative_intensities_is_not_lifted():
+    data = np.random.default_rng(1).uniform(0, 100, size=(6, 6, 6)).astype(np.float32)
+    np.testing.assert_array_equal(lifted(data, data > 20), data)
+
+
+def test_a_scan_with_negative_intensities_is_lifted_and_its_background_stays_0():
+    data = np.float32([0, -3, 2, 0, -1])
+    brain = np.array([False, True, True, True, False])
+    np.testing.assert_array_equal(lifted(data, brain), [0, 0, 5, 3, 2])

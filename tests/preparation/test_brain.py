@@ -119,6 +119,25 @@ def test_voxels_that_freesurfer_marks_as_erased_are_no_foreground():
     np.testing.assert_array_equal(mask > 0, data > 1)
 
 
+def test_a_stripped_scan_that_was_standardised_to_mean_0_keeps_its_brain(small_brain):
+    data = np.asarray(small_brain.dataobj, dtype=np.float32)
+    inside = data > 0
+    data = np.where(inside, (data - data[inside].mean()) / data[inside].std(), 0)
+    scan = nb.Nifti1Image(data, small_brain.affine)
+    assert (data[inside] < 0).mean() > 0.3
+    assert brain_mask(scan, "auto")[1] == "none"
+    whole = np.asarray(stripped_mask(small_brain).dataobj)
+    np.testing.assert_array_equal(np.asarray(stripped_mask(scan).dataobj), whole)
+
+
+def test_a_rim_below_the_background_is_no_foreground():
+    data = np.zeros((40, 40, 40), np.float32)
+    data[4:35, 4:35, 4:35] = -2
+    data[5:35, 5:35, 5:35] = np.random.default_rng(3).uniform(50, 100, size=(30, 30, 30))
+    mask = np.asarray(stripped_mask(nb.Nifti1Image(data, np.eye(4))).dataobj)
+    np.testing.assert_array_equal(mask > 0, data > 0)
+
+
 def test_a_block_of_a_head_without_air_is_not_taken_for_a_stripped_brain(head):
     block = np.asarray(head.dataobj)[38:128, 57:117, 60:120]
     assert (block <= 1).mean() < 0.01
@@ -190,6 +209,14 @@ def test_1_is_brain_in_a_mask_of_0_and_1():
     data[1:5, 1:5, 1:5] = 1
     image = nb.Nifti1Image(data, np.eye(4))
     np.testing.assert_array_equal(np.asarray(mask_on_scan(image, image).dataobj), data)
+
+
+def test_a_mask_that_exceeds_1_by_interpolation_is_halved_at_a_half():
+    data = np.zeros((6, 6, 6), np.float32)
+    data[1:5, 1:5, 1:5] = 0.9
+    data[2:4, 2:4, 2:4] = 1.15
+    image = nb.Nifti1Image(data, np.eye(4))
+    np.testing.assert_array_equal(np.asarray(mask_on_scan(image, image).dataobj), data > 0.5)
 
 
 def test_freesurfers_brainmask_lies_on_the_scan_it_was_made_from(shared_data):

@@ -65,6 +65,19 @@ def test_the_scale_of_the_scanner_does_not_matter(conformed, scan, mask):
     assert np.abs(again - np.asarray(conformed.dataobj)).max() <= 1
 
 
+def test_a_scan_standardised_to_mean_0_is_the_same_to_the_network(scan, mask):
+    inside = np.asarray(mask.dataobj) > 0
+    data = np.where(inside, np.asarray(scan.dataobj), 0)
+    lowest = data[inside].min()
+    data[inside] -= lowest
+    shifted = np.where(inside, (data - data[inside].mean()) / data[inside].std(), 0)
+    one, other = (
+        np.asarray(conform(nb.Nifti1Image(d, scan.affine), mask, GRID, np.eye(4)).dataobj)
+        for d in (data, shifted)
+    )
+    np.testing.assert_allclose(one.astype(int), other, atol=1)
+
+
 def test_the_affine_takes_points_of_the_grid_to_the_scan(conformed, scan, mask):
     shift = from_matvec(np.eye(3), [0.0, 3.0, 0.0])
     moved = np.asarray(conform(scan, mask, GRID, shift).dataobj)

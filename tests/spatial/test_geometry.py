@@ -51,10 +51,18 @@ def test_what_is_no_table_of_points_is_refused(text, what, tmp_path):
     assert not (tmp_path / "o.csv").exists()
 
 
-def surface(path, dataspace: int, **meta):
+def test_line_breaks_in_cells_are_kept(tmp_path):
+    text = 'x,y,z,said\n1,2,3,"one\ntwo"\n1,2,3,"one\r\ntwo"\n1,2,3,one\u2028two\n'
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert map_table(tmp_path / "a.csv", tmp_path / "o.csv", lambda points: points) == (3, 3)
+    mapped = text.replace("1,2,3", "1.0000,2.0000,3.0000")
+    assert (tmp_path / "o.csv").read_bytes() == mapped.encode()
+
+
+def surface(path, dataspace: int, xform=None, **meta):
     vertices = nb.gifti.GiftiDataArray(
         np.eye(3, dtype=np.float32), intent="NIFTI_INTENT_POINTSET", datatype="float32",
-        coordsys=nb.gifti.GiftiCoordSystem(dataspace, 1, np.eye(4)),
+        coordsys=nb.gifti.GiftiCoordSystem(dataspace, 1, np.eye(4) if xform is None else xform),
         meta=nb.gifti.GiftiMetaData(**meta),
     )  # fmt: skip
     faces = nb.gifti.GiftiDataArray(
@@ -79,6 +87,17 @@ def test_freesurfers_vertices_are_moved_to_the_scanners_world_once(tmp_path):
     for name in ("o", "p"):
         found = nb.load(tmp_path / f"{name}.surf.gii").darrays[0].data
         np.testing.assert_allclose(found, np.eye(3) + np.array([1.5, -2, 3]))
+
+
+@pytest.mark.parametrize("centre", [{}, {"VolGeomC_R": "7"}])
+def test_vertices_go_to_the_scanners_world_by_the_transform_of_their_file_once(centre, tmp_path):
+    xform = from_matvec([[0, -1, 0], [1, 0, 0], [0, 0, 1]], [4, 5, 6])
+    surface(tmp_path / "a.surf.gii", 0, xform, **centre)
+    map_surface(tmp_path / "a.surf.gii", tmp_path / "o.surf.gii", Transform(()))
+    map_surface(tmp_path / "o.surf.gii", tmp_path / "p.surf.gii", Transform(()))
+    for name in ("o", "p"):
+        found = nb.load(tmp_path / f"{name}.surf.gii").darrays[0].data
+        np.testing.assert_allclose(found, [[4, 6, 6], [3, 5, 6], [4, 5, 7]])
 
 
 def test_a_file_without_vertices_is_refused(tmp_path):

@@ -69,9 +69,22 @@ def test_a_scan_is_registered_once(brains, carrier, registered):
     assert len(registered) == 2
     np.testing.assert_array_equal(found[0], found[1])
     assert (found[0] != found[2]).any()
-    for path in carrier.kept.iterdir():
-        path.write_bytes(path.read_bytes()[:100])  # damaged
-    np.testing.assert_array_equal(carrier.labels_of(first), found[0])
+
+
+def damaged(content: bytes) -> list[bytes]:
+    middle = len(content) // 2
+    return [b"", content[:100], content[:middle] + bytes(64) + content[middle + 64 :]]
+
+
+def test_a_damaged_file_of_carried_labels_is_made_anew(brains, carrier):
+    image = voxels(brains.scans[0].image)
+    found = carrier.labels_of(image)
+    (path,) = carrier.kept.iterdir()
+    whole = path.read_bytes()
+    for content in damaged(whole):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(carrier.labels_of(image), found)
+        assert path.read_bytes()[:2] == b"PK"
 
 
 def test_a_packed_cohort_knows_whose_its_labels_are(brains, carrier, tmp_path, told):

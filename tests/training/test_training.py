@@ -188,6 +188,19 @@ def test_a_finished_training_is_not_done_again_but_can_be_prolonged(brains, tmp_
     assert same_weights(tmp_path / "m" / "last.ckpt", tmp_path / "whole" / "last.ckpt")
 
 
+def test_the_configuration_that_is_kept_goes_on_without_the_users_split(brains, tmp_path):
+    split = tmp_path / "mine.json"
+    split.write_text('{"train": ["01", "02"], "validation": ["03"]}')
+    extra = f'split = "{split}"\nresume = false'
+    folder = tmp_path / "m"
+    train(brains.toml(folder, brains.scans[:3], extra=extra, **{**TINY, "iterations": 2}))
+    split.unlink()
+    kept = folder / "config.toml"
+    kept.write_text(kept.read_text().replace("iterations = 2", "iterations = 3"))
+    train(kept)
+    assert done(folder) == 3
+
+
 def test_killed_and_resumed_gives_the_weights_of_never_stopped(brains, tmp_path):
     settings = {**TINY, "iterations": 18, "checkpoint_every": 3, "validate_every": 8}
     settings |= {"augmentation": 0.5, "pairs": "subjects", "segmentation_weight": 0.1}

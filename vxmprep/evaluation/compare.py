@@ -65,7 +65,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
     one, other = (np.asarray(values, dtype=float) for values in (first, second))
     if one.shape != other.shape or not one.size:
         raise ValueError(f"paired_difference: {one.size} and {other.size} participants")
-    away = one - other
+    away = np.round(one - other, 9)  # equal differences of decimals are ties
     moved = away[away != 0]
     ranks = rankdata(np.abs(moved))
     effect = float((ranks * np.sign(moved)).sum() / ranks.sum()) if moved.size else 0.0

@@ -11,6 +11,7 @@ import nibabel as nb
 import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter
 
+from vxmprep.preparation.bias import lifted
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.images import like
 from vxmprep.spatial.itk import from_sitk, to_sitk
@@ -206,7 +207,8 @@ def coarse(
     low = np.maximum(box.min(axis=0) - margin, 0)
     high = np.minimum(box.max(axis=0) + 1 + margin, inside.shape)
     window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    data = np.where(inside, np.asarray(image.dataobj, dtype=np.float32), 0)[window]
+    intensities = np.asarray(image.dataobj, dtype=np.float32)[window]
+    data = np.where(inside[window], lifted(intensities, inside[window]), 0)
     affine = image.affine @ nb.affines.from_matvec(np.eye(3), low)
     step = np.maximum(np.round(2.0 / grid.spacing), 1)
     smooth = sitk.DiscreteGaussian(

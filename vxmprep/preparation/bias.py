@@ -39,9 +39,7 @@ def correct_bias(
 
     data = np.asarray(image.dataobj, dtype=np.float32)
     brain = np.asanyarray(mask.dataobj) > 0
-    lowest = min(float(data[brain].min()), 0.0)
-    # A scan that was standardised to mean 0 is lifted above it; the erased background stays 0.
-    data = np.where(~brain & (data == 0), np.float32(0), np.maximum(data - lowest, 0))
+    data = lifted(data, brain)
     scan = to_sitk(like(data, image))
     shrink = np.maximum(np.round(FIT_SPACING / Grid.of(image).spacing), 1).astype(int).tolist()
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
@@ -54,3 +52,22 @@ def correct_bias(
     corrected = data * np.exp(-field)
     corrected *= data[brain].mean() / corrected[brain].mean()
     return like(corrected.astype(np.float32), image)
+
+
+def lifted(data: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Lift a scan by the lowest of its negative intensities in the brain, as of one of mean 0.
+
+    Parameters
+    ----------
+    data : float32 array
+        Intensities.
+    brain : bool array
+        Where the brain is.
+
+    Returns
+    -------
+    array
+        None is negative; an erased background stays 0.
+    """
+    lowest = data[brain].min(initial=0)
+    return np.where(~brain & (data == 0), np.float32(0), np.maximum(data - lowest, 0))

@@ -15,6 +15,10 @@ LARGEST_BRAIN_ML = 2600.0
 SMALLEST_BACKGROUND = 0.2
 """Share of voxels that hold the background value when a scan was stripped and cropped tightly."""
 
+MUCH_BELOW = 0.2
+"""Share of what is not background that is negative and below it in a brain standardised to mean 0;
+ringing at a brain's rim is less."""
+
 
 def brain_mask(
     image: nb.spatialimages.SpatialImage,
@@ -66,7 +70,7 @@ def already_stripped(image: nb.spatialimages.SpatialImage) -> bool:
     background = _background(data)
     if background is None:
         return False
-    foreground = data > background
+    foreground = _foreground(data, background)
     if 1 - foreground.mean() < SMALLEST_BACKGROUND:
         return False
     body = _body(foreground)
@@ -78,7 +82,7 @@ def stripped_mask(image: nb.spatialimages.SpatialImage) -> nb.Nifti1Image:
     """Give the mask of a scan that is already skull-stripped: its foreground, holes filled."""
     data = np.asanyarray(image.dataobj)
     background = _background(data)
-    return like(_body(data > (0.0 if background is None else background)), image)
+    return like(_body(_foreground(data, 0.0 if background is None else background)), image)
 
 
 def deepbet_mask(image: nb.spatialimages.SpatialImage, *, use_gpu: bool = False) -> nb.Nifti1Image:
@@ -122,10 +126,11 @@ def mask_on_scan(
     """Bring somebody else's mask to the scan's grid by their world coordinates.
 
     FreeSurfer's brainmask.mgz holds intensities, with 1 where an editor erased a voxel, so that
-    anything above 1 is brain if the values exceed 1 at all.
+    anything above 1 is brain if they are intensities. A mask that was interpolated may exceed 1
+    by a little.
     """
     data = np.asanyarray(mask.dataobj)
-    inside = like(data > (1 if data.max() > 1 else 0.5), mask)
+    inside = like(data > (1 if data.max() >= 2 else 0.5), mask)
     on_scan = resample(inside, Grid.of(image), np.eye(4), nearest=True)
     if not np.any(on_scan.dataobj):
         raise ImageError("the brain mask given does not overlap the image: is it of another one?")
@@ -144,8 +149,17 @@ def _background(data: np.ndarray) -> float | None:
         return None
     background = float(values[counts.argmax()])
     levels = np.unique(data)
-    whole_numbers = len(levels) > 50 and not (levels % 1).any()
+    whole_numbers = len(levels) > 50 and levels[0] >= 0 and not (levels % 1).any()
     return 1.0 if background == 0 and whole_numbers else background
+
+
+def _foreground(data: np.ndarray, background: float) -> np.ndarray:
+    """Tell tissue by its values: above the background, or on both sides of it."""
+    other = data != background
+    below = data < min(background, 0.0)
+    if np.count_nonzero(below) > MUCH_BELOW * np.count_nonzero(other):
+        return other
+    return data > background
 
 
 def _body(foreground: np.ndarray) -> np.ndarray:

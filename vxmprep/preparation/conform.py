@@ -5,7 +5,9 @@ from __future__ import annotations
 import nibabel as nb
 import numpy as np
 
+from vxmprep.preparation.bias import lifted
 from vxmprep.spatial.grid import Grid
+from vxmprep.spatial.images import like
 from vxmprep.spatial.resample import resample
 
 WHITEST = 99.5
@@ -23,7 +25,7 @@ def conform(
     Parameters
     ----------
     image, mask : image
-        Scan (bias-corrected) and its brain mask, on one grid.
+        Scan (bias-corrected or not) and its brain mask, on one grid.
     grid : Grid
         The network's grid.
     atlas_to_scan : (4, 4) array
@@ -34,6 +36,8 @@ def conform(
     nibabel.Nifti1Image
         uint8 on `grid`: 0 outside the brain, 255 at the 99.5th percentile of the brain and above.
     """
+    intensities = np.asarray(image.dataobj, dtype=np.float32)
+    image = like(lifted(intensities, np.asanyarray(mask.dataobj) > 0), image)
     data = np.asarray(resample(image, grid, atlas_to_scan).dataobj)
     inside = np.asarray(resample(mask, grid, atlas_to_scan).dataobj) >= 0.5
     if not inside.any():

@@ -16,6 +16,7 @@ from importlib import metadata
 from importlib.resources import files
 
 import vxmprep
+from vxmprep.config import default_iterations
 from vxmprep.reports.training import TrainingUsed
 from vxmprep.wording import counted
 
@@ -104,12 +105,13 @@ REFINEMENT = (
     "then smoothed with a Gaussian."
 )
 RESTART = (
-    "Where the mean squared correlation did not reach {sound:g}, or the network left the images "
-    "less alike than the affine alone, the optimisation was run again from zero and the better "
-    "result was kept."
+    "Where the mean squared correlation did not reach {sound:g}{misled}, the optimisation was run "
+    "again from zero with {again} iterations and the better result was kept."
 )
+MISLED = ", or the network left the images less alike than the affine alone"
 FINISH = (
-    "The last {finishing} iterations had a field of 1 mm; any before were made with one of 2 mm."
+    "The last {finishing} iterations had a field of 1 mm; any before at that resolution had one "
+    "of 2 mm."
 )
 FIELD = (
     "The field was smoothed locally where it was close to folding (Jacobian determinant below "
@@ -277,7 +279,8 @@ def _registration(methods: Methods) -> list[str]:
     else:
         return [AFFINE_ALONE, OUTPUT]
     finish = [FINISH] if fine else []
-    restart = [RESTART] if methods.model is not None and methods.iterations else []
+    usual = default_iterations(network=methods.model is not None)
+    restart = [RESTART] if methods.iterations >= usual else []
     return [*steps, *finish, *restart, FIELD, OUTPUT, JACOBIAN]
 
 
@@ -315,6 +318,8 @@ def _values(methods: Methods) -> dict[str, object]:
         + _list(counts),
         "finishing": fine,
         "sound": LEAST_SIMILARITY,
+        "misled": MISLED * (methods.model is not None),
+        "again": 2 * max(methods.iterations, default_iterations(network=False)),
         "least": LEAST,
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+from nibabel.affines import apply_affine
 
 from vxmprep.spatial.files import replacing
 from vxmprep.spatial.grid import Grid
@@ -16,6 +17,8 @@ from vxmprep.spatial.grid import Grid
 AXES = ("x", "y", "z")
 ABSENT = ("n/a", "na", "nan", "")
 """How tables say that a point has no place."""
+SCANNER = 1
+"""GIFTI's number of the scanner's world."""
 
 PointMap = Callable[[np.ndarray], np.ndarray]
 
@@ -46,13 +49,14 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> tupl
         If it is no such table.
     """
     try:
-        text = Path(source).read_text(encoding="utf-8-sig")
+        text = Path(source).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise GeometryError(f"{source}: not text in UTF-8; save it as that") from error
     except OSError as error:
         raise GeometryError(f"{source}: cannot be read ({error.strerror}); check it") from error
     between = "\t" if str(source).lower().endswith(".tsv") else ","
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=between) if row]
+    # A quoted cell may hold line breaks.
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=between) if row]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if not set(AXES) <= set(header):
         kind = "tabs" if between == "\t" else "commas"
@@ -85,8 +89,8 @@ def map_table(source: str | Path, target: str | Path, mapping: PointMap) -> tupl
 def map_surface(source: str | Path, target: str | Path, mapping: PointMap) -> int:
     """Map the vertices of a GIFTI surface.
 
-    FreeSurfer's mris_convert leaves vertices relative to the centre of its volume, and says where
-    that is; they are brought to the scanner's world first.
+    Vertices are brought to the scanner's world first: by the transform that the file states, or,
+    as FreeSurfer's mris_convert leaves them relative to the centre of its volume, by that.
 
     Raises
     ------
@@ -101,23 +105,27 @@ def map_surface(source: str | Path, target: str | Path, mapping: PointMap) -> in
     if not sets:
         raise GeometryError(f"{source}: holds no vertices; give a surface (.surf.gii)")
     for points in sets:
-        moved = mapping(points.data.astype(float) + _freesurfer_centre(points))
+        moved = mapping(apply_affine(_to_scanner(points), points.data.astype(float)))
         points.data = moved.astype(np.float32)
-        points.coordsys = nb.gifti.GiftiCoordSystem(1, 1, np.eye(4))
+        points.coordsys = nb.gifti.GiftiCoordSystem(SCANNER, SCANNER, np.eye(4))
     with replacing(target) as temporary:
         nb.save(surface, temporary)
     return sum(len(points.data) for points in sets)
 
 
-def _freesurfer_centre(points: nb.gifti.GiftiDataArray) -> np.ndarray:
+def _to_scanner(points: nb.gifti.GiftiDataArray) -> np.ndarray:
+    """Give what takes vertices to the scanner's world, (4, 4)."""
     keys = ("VolGeomC_R", "VolGeomC_A", "VolGeomC_S")
-    if points.coordsys is not None and points.coordsys.dataspace == 1:  # the scanner's world
-        return np.zeros(3)
-    centre = np.array([float(points.meta.get(key, 0)) for key in keys])
+    stated = points.coordsys or nb.gifti.GiftiCoordSystem(0, 0, np.eye(4))
+    if stated.dataspace == SCANNER:
+        return np.eye(4)
+    centre = [float(points.meta.get(key, 0)) for key in keys]
     for key in keys:
         if key in points.meta:
             points.meta[key] = "0.000000"
-    return centre
+    if stated.xformspace == SCANNER and not np.array_equal(stated.xform, np.eye(4)):
+        return stated.xform
+    return nb.affines.from_matvec(np.eye(3), centre)
 
 
 def map_streamlines(

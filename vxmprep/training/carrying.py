@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ class Carrier:
         path = self.kept / f"{_digest(image, *self.volumes)}.npz"
         try:
             return np.load(path)["labels"]
-        except (OSError, ValueError, KeyError, BadZipFile):  # not there, or damaged
+        except Exception:  # not there, or damaged, which has many names
             labels = self._carried(image)
         self.kept.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:

@@ -239,7 +239,12 @@ class _Job:
             source = getattr(self.config.atlas, name)
             if source.resolve() != path.resolve():
                 save(load(source), path)
-        config = replace(self.config, atlas=replace(self.config.atlas, **kept))
+        config = replace(
+            self.config,
+            atlas=replace(self.config.atlas, **kept),
+            split=self.config.split and self.folder.split,
+            resume=True,
+        )
         write_config(config, self.folder.config)
 
     def _known(self) -> dict:
