@@ -1,5 +1,6 @@
 """A cohort against the majority of the others, from files."""
 
+import tracemalloc
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from vxmprep.evaluation.cohort import LabelMaps, _spread, cohort_overlap, read_labels
+from vxmprep.evaluation.cohort import LabelMaps, _count, _spread, cohort_overlap, read_labels
 from vxmprep.evaluation.overlap import overlaps
 from vxmprep.evaluation.surface import surface_distances
 
@@ -18,7 +19,7 @@ SHAPE = (18, 17, 16)
 def brain(seed: int, wobble: int = 1, ids=(17, 53, 1002)) -> np.ndarray:
     """Three boxes, each moved a little."""
     generator = np.random.default_rng(seed)
-    labels = np.zeros(SHAPE, np.int16)
+    labels = np.zeros(SHAPE, np.int32)
     for i, label in enumerate(ids):
         y, z = generator.integers(-wobble, wobble + 1, 2)
         low = (1 + 5 * i, 4 + y, 4 + z)
@@ -196,6 +197,16 @@ def test_ids_are_those_asked_for(tmp_path):
     assert [row.label for row in found.rows["sub-0"]] == [17, 53]
     found = cohort_overlap(written(tmp_path, maps), tmp_path / "v", labels=(53, 999), joined=True)
     assert found.labels == (17, 999)
+
+
+def test_the_memory_for_counting_voxels_does_not_depend_on_the_largest_id(tmp_path):
+    scans = written(tmp_path, {"sub-0": brain(0, ids=(17, 53, 2**27))})
+    tracemalloc.start()
+    found = _count(scans, set())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.voxels["sub-0"][:, 0].tolist() == [17, 53, 2**27]
+    assert most < 2**24
 
 
 def test_odd_maps_are_refused_by_name_and_the_others_compared(tmp_path):

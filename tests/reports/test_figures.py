@@ -156,6 +156,16 @@ def test_a_scan_that_lies_on_the_atlas_by_its_affine_looks_like_it(tmp_path, wri
     assert atlas.std() > 20
 
 
+def test_a_mask_of_values_beyond_a_byte_is_drawn(tmp_path, written):
+    mask = nb.load(written["mask"])
+    large = nb.Nifti1Image(256 * np.asarray(mask.dataobj).astype(np.int16), mask.affine)
+    nb.save(large, tmp_path / "large.nii")
+    first, _ = draw_scan(written, tmp_path, ["figure_mask"])
+    before = first["figure_mask"].read_bytes()
+    second, _ = draw_scan({**written, "mask": tmp_path / "large.nii"}, tmp_path, ["figure_mask"])
+    assert second["figure_mask"].read_bytes() == before
+
+
 def test_an_affine_alone_has_the_pictures_that_need_no_more(tmp_path, written, drawn):
     paths = {name: path for name, path in written.items() if name != "forward"}
     paths["affine"] = tmp_path / "affine.txt"

@@ -174,6 +174,16 @@ def test_labels_of_a_later_volume_may_be_larger_than_those_of_the_first(tmp_path
     np.testing.assert_array_equal(np.asarray(nb.load(tmp_path / "out.nii").dataobj), data)
 
 
+def test_large_labels_in_double_precision_are_kept(tmp_path):
+    data = 2.0**24 + np.arange(np.prod(SOURCE.shape)).reshape(SOURCE.shape)
+    nb.save(nb.Nifti1Image(data, SOURCE.affine), tmp_path / "labels.nii")
+    resample_file(
+        tmp_path / "labels.nii", tmp_path / "out.nii", SOURCE, Transform(()),
+        interpolation="nearest",
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(nb.load(tmp_path / "out.nii").dataobj), data)
+
+
 @pytest.mark.parametrize("kind", [">i2", ">i4", ">f4"])
 def test_labels_keep_their_type_in_whatever_order_their_bytes_are(kind, tmp_path):
     labels = np.arange(np.prod(SOURCE.shape)).reshape(SOURCE.shape).astype(kind)

@@ -23,7 +23,7 @@ from vxmprep.evaluation.labels import (
     without_side,
     without_sides,
 )
-from vxmprep.evaluation.overlap import overlaps
+from vxmprep.evaluation.overlap import count_labels, overlaps
 from vxmprep.evaluation.surface import surface_distances
 from vxmprep.spatial.images import ImageError
 
@@ -279,13 +279,15 @@ def _count(scans: Sequence[LabelMaps], voting: set[str]) -> Census:
         except ImageError as error:
             census.refused[scan.name] = str(error)
             continue
-        size = 1 + max(int(labels.max()) for labels in maps.values())
-        affine, counts = (np.bincount(maps[way].ravel(), minlength=size) for way in WAYS)
-        there = np.flatnonzero((affine + counts)[1:]) + 1
-        census.voxels[scan.name] = np.column_stack([there, affine[there], counts[there]])
-        if parcels_alone(np.flatnonzero(counts)).any():
+        affine, full = (count_labels(maps[way]) for way in WAYS)
+        rows = [
+            (label, affine.get(label, 0), full.get(label, 0))
+            for label in sorted(affine.keys() | full.keys())
+        ]
+        census.voxels[scan.name] = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        if parcels_alone(np.array(list(full), dtype=np.int64)).any():
             census.parcelled[True] += 1
-        elif counts[3:4].any() or counts[42:43].any():
+        elif 3 in full or 42 in full:
             census.parcelled[False] += 1
         if scan.name in voting:
             for way, labels in maps.items():

@@ -47,13 +47,13 @@ class TrainVoxelMorph(SimpleInterface):
 
     Examples
     --------
-    >>> node = TrainVoxelMorph(folder="models/study", settings={"voxel_size": 2.0})
+    >>> node = TrainVoxelMorph(folder="/data/models/study", settings={"voxel_size": 2})
     >>> node.inputs.images = ["conformed_1.nii", "conformed_2.nii"]  # doctest: +SKIP
     >>> node.inputs.atlas_image = "network_brain.nii"  # doctest: +SKIP
     >>> node.run().outputs.model  # doctest: +SKIP
-    'models/study/model.pt'
+    '/data/models/study/model.pt'
     >>> node.inputs.settings
-    {'voxel_size': 2.0}
+    {'voxel_size': 2}
     """
 
     input_spec = _TrainVoxelMorphInputSpec

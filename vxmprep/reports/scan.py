@@ -113,7 +113,7 @@ class _Scan:
 
     @cached_property
     def mask(self) -> nb.Nifti1Image:
-        mask = load(self.paths["mask"], np.uint8)
+        mask = load(self.paths["mask"], None)
         return like(np.asarray(mask.dataobj) > 0, mask)
 
     @cached_property
@@ -122,7 +122,7 @@ class _Scan:
 
     @cached_property
     def atlas_mask(self) -> nb.Nifti1Image:
-        mask = load(self.paths["atlas_mask"], np.uint8)
+        mask = load(self.paths["atlas_mask"], None)
         return like(np.asarray(mask.dataobj) > 0, mask)
 
     @cached_property

@@ -160,11 +160,19 @@ def _resample(
 
 def _native(kind: np.dtype, source: str | Path, image: nb.spatialimages.SpatialImage) -> np.dtype:
     """Give a type that ITK and every reader of NIfTI know, and that holds what all volumes do."""
-    if kind.kind == "f":
-        return np.dtype(np.float32)
     if kind.newbyteorder("=") in KNOWN:
         return kind.newbyteorder("=")
-    largest = max(np.abs(v.astype(np.int64)).max(initial=0) for v in _each_volume(source, image))
+    volumes = _each_volume(source, image)
+    if kind.kind == "f":
+        largest = 0.0
+        for volume in volumes:
+            if (np.rint(volume) != volume).any():
+                return np.dtype(np.float32)
+            largest = max(largest, float(np.abs(volume).max(initial=0)))
+        if not 2**24 < largest < 2**53:  # beyond which single and double precision lack some
+            return np.dtype(np.float32)
+    else:
+        largest = max(np.abs(volume.astype(np.int64)).max(initial=0) for volume in volumes)
     return np.dtype(np.int32 if largest < 2**31 else np.int64)
 
 
