@@ -76,11 +76,13 @@ def _run(settings: Settings) -> int:
             )
         print(write_boilerplate(make_plan(replace(settings, levels=scans))))
         return 0
+    if "group" in settings.levels:
+        from vxmprep.cli.group import check_group, group
+
+        check_group(settings)
     code = _scans(replace(settings, levels=scans), settings) if scans else 0
     if "group" not in settings.levels or (code and settings.stop_on_first_crash):
         return code
-    from vxmprep.cli.group import group
-
     with run_folder(settings.work_dir) as work:
         group(settings, work)
     return code
