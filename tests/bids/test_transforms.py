@@ -55,6 +55,15 @@ def test_the_scan_of_the_same_name_is_preferred(tmp_path):
     assert found(tmp_path, "sub-1_run-2_T1w.nii", to="MNI") == "sub-1_run-2_from-T1w_to-MNI"
 
 
+def test_the_run_of_another_image_is_not_that_of_the_t1w(tmp_path):
+    make(tmp_path, "sub-1_run-1_from-T1w_to-MNI", "sub-1_run-2_from-T1w_to-MNI")
+    for name in ("task-rest_run-2_bold", "task-rest_run-2_desc-brain_mask", "run-2_FLAIR"):
+        with pytest.raises(UsageError, match="several transforms fit"):
+            found(tmp_path, f"sub-1_{name}.nii.gz", to="MNI")
+    for name in ("run-2_desc-aseg_dseg.nii.gz", "run-2_hemi-L_pial.surf.gii"):
+        assert found(tmp_path, f"sub-1_{name}", to="MNI") == "sub-1_run-2_from-T1w_to-MNI"
+
+
 def test_the_atlas_that_images_come_from_may_have_to_be_said(tmp_path):
     make(tmp_path, "sub-1_from-A_to-T1w", "sub-1_from-B_to-T1w")
     with pytest.raises(UsageError, match=r"--from \(A, B\)"):

@@ -62,6 +62,15 @@ def test_affines_become_flirts_and_ltas(folder):
     assert "LINEAR_RAS_TO_RAS" in Path("a.lta").read_text()
 
 
+def test_an_affine_that_has_no_inverse_is_named(folder, capsys):
+    write_affine("flat.txt", np.diag([1.0, 1.0, 0.0, 1.0]))
+    for words in (["[flat.txt,1]", "-o", "a.txt"], ["flat.txt", "-o", "a.lta"]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert f"{folder / 'flat.txt'}: its affine takes space to a plane" in said
+        assert len(said.splitlines()) == 1
+
+
 def test_a_place_that_cannot_be_written_to_is_named(folder, capsys):
     (folder / "file").touch()
     assert main([XFM, "-o", "file/a.mgz"]) == 2
@@ -74,6 +83,7 @@ def test_a_place_that_cannot_be_written_to_is_named(folder, capsys):
         ([XFM, "-o", "a.lta"], "cannot hold a displacement field; .mgz can"),
         ([XFM, "-o", "a.mat"], "say --format fsl"),
         ([XFM, "-o", "a.png"], "ends with none of"),
+        (["affine.txt", "-o", "A.TXT"], "-o A.TXT: ends with none of"),
         (["[affine.txt,1]", "-o", "affine.txt"], "-o affine.txt: would replace an input"),
         ([".", "-o", "out"], ".: a folder; give a transform, or --format fmriprep"),
         (["no.h5", "-o", "a.x5"], "no.h5: no such transform"),

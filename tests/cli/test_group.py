@@ -362,10 +362,12 @@ def test_outputs_joined_and_apart_are_not_compared(out, tmp_path, capsys):
 
 
 def test_scans_that_are_left_out_are_in_no_table(out, tmp_path, capsys):
-    (tmp_path / "bad.txt").write_text("sub-09 twice\nsub-10\n")
-    group(out, "--exclude", str(tmp_path / "bad.txt"))
+    (tmp_path / "bad.txt").write_text("sub-09 twice\nsub-10\nsub-77\n")
+    assert group(out, "--exclude", str(tmp_path / "bad.txt")) == 0
     assert len(read(out / "group_registration.tsv")) == 8
-    assert "left out of the group: sub-09_ses-1: bad.txt: twice" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out of the group: sub-09_ses-1: bad.txt: twice" in said
+    assert "bad.txt: line 3: there is no result of sub-77" in said
 
 
 @pytest.mark.parametrize(
@@ -385,6 +387,16 @@ def test_a_list_that_is_none_is_refused(out, tmp_path, text, said, capsys):
     (tmp_path / "ids.txt").write_text(text)
     assert group(out, "--labels", str(tmp_path / "ids.txt")) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--labels", "--compare", "--exclude"])
+def test_files_are_refused_before_any_scan_is_looked_at(option, out, tmp_path, capsys):
+    (tmp_path / "bids").mkdir()
+    given = tmp_path / "given"
+    given.mkdir() if option == "--compare" else given.write_bytes(b"\xff")
+    where = [str(tmp_path / "bids"), str(out)]
+    assert main([*where, "participant", "group", option, str(given)]) == 2
+    assert capsys.readouterr().err.startswith(f"vxmprep: {option} {given}: ")
 
 
 def test_a_folder_without_records_is_refused(tmp_path, capsys):

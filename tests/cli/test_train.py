@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from vxmprep.config import BUNDLED
 from vxmprep.morph.checkpoint import load_checkpoint
+from vxmprep.spatial.files import checksum
 
 QUICK = (
     "--voxel-size", "2", "--iterations", "3", "--features", "4,4:4,4,4", "--validate-every", "2",
@@ -26,6 +28,26 @@ def train(study, *more):
 
 def card_of(study, name="cohort"):
     return json.loads((study.out / "models" / name / "card.json").read_text())
+
+
+def test_all_is_done_again_but_nothing_twice(study, monkeypatch):
+    done = []
+
+    def process(plan, given, **more):
+        for task in plan.tasks:
+            done.extend(f"{task.scan.stem} {name}" for name in task.missing)
+            for stage in task.stages:
+                known = {str(path): checksum(path) for path in stage.inputs}
+                task.record.finish(stage, files={}, checksums=known)
+        return 0
+
+    monkeypatch.setattr("vxmprep.cli.run._process", process)
+    monkeypatch.setattr("vxmprep.cli.train.check_training", lambda plan: None)
+    monkeypatch.setattr("vxmprep.cli.train.train", lambda plan, work, logs: BUNDLED)
+    for _ in range(2):
+        done.clear()
+        assert study.run("participant", "--force", level="train") == 0
+        assert len(done) == len(set(done)) == 2 * 7
 
 
 def test_one_command_prepares_trains_and_registers_with_the_new_network(study, capfd):

@@ -105,12 +105,15 @@ def test_three_participants_have_no_consensus_and_four_have(tmp_path):
     assert cohort_overlap([], tmp_path / "d").rows == {}
 
 
-def test_parcels_count_as_cortex_in_the_papers_set_and_in_mixed_cohorts(tmp_path):
+def test_parcels_count_as_cortex_where_that_is_wanted_and_in_mixed_cohorts(tmp_path):
     maps = {f"sub-{i}": brain(i) for i in range(5)}
     scans = written(tmp_path, maps)
     labels = {r.label for r in cohort_overlap(scans, tmp_path / "a").rows["sub-0"]}
     assert labels == {3, 17, 53}
     assert not cohort_overlap(scans, tmp_path / "b", labels="all").merged
+    chosen = cohort_overlap(scans, tmp_path / "d", labels=(3, 17))
+    assert {row.label for row in chosen.rows["sub-0"]} == {3, 17}
+    assert not cohort_overlap(scans, tmp_path / "e", labels=(3, 17, 2040)).merged
     scans += written(tmp_path, {"sub-aseg": brain(7, ids=(17, 53, 3))})
     found = cohort_overlap(scans, tmp_path / "c", labels="all")
     assert found.merged

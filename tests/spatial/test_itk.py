@@ -198,6 +198,12 @@ def test_a_file_that_is_no_transform_is_named(content, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_transform_of_a_plane_is_named(tmp_path):
+    sitk.WriteTransform(sitk.AffineTransform(2), str(tmp_path / "flat.txt"))
+    with pytest.raises(ValueError, match=r"flat\.txt: of 2 dimensions; give one of 3"):
+        read_transform(tmp_path / "flat.txt")
+
+
 def test_a_field_is_not_read_as_an_affine(tmp_path):
     grid = grid_of(AXES["RAS"])
     path = write(tmp_path / "x.h5", grid, linear_field(grid), first=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from vxmprep.bids.derivatives import read_json
@@ -84,7 +84,9 @@ def read_licence(bids_dir: Path) -> str | None:
     return licence if isinstance(licence, str) and licence.strip() else None
 
 
-def read_exclusions(path: Path, stems: Iterable[str]) -> dict[str, str]:
+def read_exclusions(
+    path: Path, stems: Iterable[str], *, tell: Callable[[str], None] | None = None
+) -> dict[str, str]:
     """Read which scans a file leaves out.
 
     Parameters
@@ -95,6 +97,8 @@ def read_exclusions(path: Path, stems: Iterable[str]) -> dict[str, str]:
         or ``#`` says why.
     stems : iterable of str
         All scans of the dataset, as ``sub-01_ses-1``.
+    tell : function, optional
+        Takes a line on each name that no scan has, for stems that are not all of the dataset's.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def read_exclusions(path: Path, stems: Iterable[str]) -> dict[str, str]:
     Raises
     ------
     DatasetError
-        If the file cannot be read, or names what the dataset lacks.
+        If the file cannot be read, or names what the dataset lacks and nobody is told.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -119,7 +123,9 @@ def read_exclusions(path: Path, stems: Iterable[str]) -> dict[str, str]:
             continue
         name = "sub-" + word.removeprefix("sub-").removesuffix("_T1w")
         matching = [stem for stem in stems if stem == name or stem.startswith(f"{name}_")]
-        if not matching:
+        if not matching and tell is not None:
+            tell(f"--exclude {path}: line {number}: there is no result of {word}")
+        elif not matching:
             raise DatasetError(
                 f"--exclude {path}: line {number}: the dataset has no T1w scan of {word}; mend or "
                 "remove the line"

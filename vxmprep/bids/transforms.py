@@ -18,6 +18,9 @@ SCAN = "T1w"
 ON_SCAN = {SCAN, "individual", "native", "orig", "scanner", "ScanRAS", "fsnative"}
 """Labels of ``space-`` that say of a file that it lies where the T1w lies."""
 
+OF_SCAN = {SCAN, "dseg", "probseg", "mask"}
+"""Suffixes of what is made of a T1w, whose run it has in its name."""
+
 OF_FREESURFER = {
     "dseg": re.compile(r"aseg.*|aparc.*|wmparc.*|ribbon"),
     "T1w": re.compile(r"T1|norm|brain|brain\.finalsurfs|brainmask|nu|orig"),
@@ -175,6 +178,8 @@ def find_transform(
         shared = [path for path in every if "ses" not in entities_of(path)]
         found = same or ([] if session else shared)
     if len(found) > 1:
+        if "task" in own or not (suffix_of(source) in OF_SCAN or "hemi" in own):
+            own.pop("run", None)  # the run of another image is not that of its T1w
         same = [path for path in found if _agrees(entities_of(path), own)]
         found = same if len(same) == 1 else found
     if not found:

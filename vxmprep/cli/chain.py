@@ -9,11 +9,16 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from vxmprep.bids.transforms import opposite
 from vxmprep.spatial.grid import Grid
 from vxmprep.spatial.headers import check_frame
 from vxmprep.spatial.opening import open_series
 from vxmprep.spatial.transform import Transform, read_itk
+
+LEAST_VOLUME = 1e-6
+"""What an affine makes of 1 mm3 at the least; below this it has no inverse to speak of."""
 
 
 def grid_of(path: Path) -> Grid:
@@ -49,7 +54,11 @@ def _read(path: Path, _changed: int) -> Transform:
         )
     if path.suffix == ".lta":
         return Transform((freesurfer.read_lta(path),))
-    return {".mgz": freesurfer.read_warp, ".x5": x5.read_x5}.get(path.suffix, read_itk)(path)
+    found = {".mgz": freesurfer.read_warp, ".x5": x5.read_x5}.get(path.suffix, read_itk)(path)
+    affines = (member for member in found.members if isinstance(member, np.ndarray))
+    if any(abs(np.linalg.det(affine)) < LEAST_VOLUME for affine in affines):
+        raise ValueError(f"{path}: its affine takes space to a plane; give another transform")
+    return found
 
 
 def turned(path: Path) -> tuple[str, Transform]:

@@ -195,7 +195,7 @@ def _hand_over(options: argparse.Namespace) -> None:
 
 
 def _format(options: argparse.Namespace) -> tuple[str, str]:
-    name = options.output.name.lower()
+    name = options.output.name
     forms = [options.format] if options.format else ENDS
     for form in forms:
         for end in ENDS[form]:

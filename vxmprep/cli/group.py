@@ -87,6 +87,27 @@ class Cohort:
     found: dict[str, CohortOverlap]
 
 
+def check_group(settings: Settings) -> None:
+    """Refuse files that the level cannot use, before anything is done.
+
+    Raises
+    ------
+    UsageError, DatasetError
+        If a file of ``--compare``, ``--labels`` or ``--exclude`` cannot be used.
+    """
+    if settings.compare is not None:
+        check_output(settings.compare, joined=settings.join_hemispheres)
+    _chosen(settings)
+    if settings.exclude is not None:
+        read_exclusions(settings.exclude, (), tell=lambda _: None)
+
+
+def _chosen(settings: Settings) -> str | tuple[int, ...]:
+    """Give the structures that the tables are to be over."""
+    labels = settings.labels
+    return labels if labels in LABEL_SETS else read_ids(Path(labels))
+
+
 def group(settings: Settings, work: Path) -> None:
     """Judge a cohort: write its tables and its page.
 
@@ -101,15 +122,12 @@ def group(settings: Settings, work: Path) -> None:
     Raises
     ------
     UsageError
-        If the folder holds no scans of ours, or a file cannot be used.
-    DatasetError
-        If the list of scans to leave out names others.
+        If the folder holds no scans of ours, or all are left out. Files are checked before, see
+        `check_group`.
     """
     from vxmprep.reports.page import write_verdicts
 
     output_dir = settings.output_dir
-    if settings.compare is not None:
-        check_output(settings.compare, joined=settings.join_hemispheres)
     people = _people(settings)
     results = find_results(output_dir, people)
     if not results:
@@ -119,16 +137,18 @@ def group(settings: Settings, work: Path) -> None:
         )
     if settings.exclude is not None:
         stems = sorted({result.scan for result in results})
-        left_out = read_exclusions(settings.exclude, stems)
+        left_out = read_exclusions(settings.exclude, stems, tell=print)
         for name, reason in left_out.items():
             print(f"left out of the group: {name}: {reason}", flush=True)
         results = [result for result in results if result.scan not in left_out]
         if not results:
             raise UsageError(f"--exclude {settings.exclude}: leaves out every scan")
-    labels = settings.labels
-    chosen = labels if labels in LABEL_SETS else read_ids(Path(labels))
     cohort = judge_results(
-        results, work, chosen, joined=settings.join_hemispheres, processes=settings.nprocs
+        results,
+        work,
+        _chosen(settings),
+        joined=settings.join_hemispheres,
+        processes=settings.nprocs,
     )
     compared = None
     if settings.compare is not None:

@@ -76,11 +76,13 @@ def _run(settings: Settings) -> int:
             )
         print(write_boilerplate(make_plan(replace(settings, levels=scans))))
         return 0
+    if "group" in settings.levels:
+        from vxmprep.cli.group import check_group, group
+
+        check_group(settings)
     code = _scans(replace(settings, levels=scans), settings) if scans else 0
     if "group" not in settings.levels or (code and settings.stop_on_first_crash):
         return code
-    from vxmprep.cli.group import group
-
     with run_folder(settings.work_dir) as work:
         group(settings, work)
     return code
@@ -116,7 +118,19 @@ def _train(settings: Settings, given: Settings) -> int:
         write_boilerplate(replace(plan, settings=settings))
         return code
     after = make_plan(replace(settings, levels=("participant",), model=model))
-    return max(code, _process(after, given, warned=True))
+    return max(code, _process(_without_prepared(after), given, warned=True))
+
+
+def _without_prepared(plan: Plan) -> Plan:
+    """Leave out of a plan that does all again what this run has prepared already."""
+    from vxmprep.cli.plan import PREPARED
+
+    tasks = []
+    for task in plan.tasks:
+        lacking = task.record.missing(task.stages)
+        missing = (name for name in task.missing if name in lacking or name not in PREPARED)
+        tasks.append(replace(task, missing=tuple(missing)))
+    return replace(plan, tasks=tuple(tasks))
 
 
 def _process(plan: Plan, given: Settings, *, warned: bool = False) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from vxmprep.evaluation.consensus import LEAST_OTHERS, Consensus, LabelCounts
 from vxmprep.evaluation.labels import (
+    PARCELS,
     VXM30,
     name_of,
     parcels_alone,
@@ -178,8 +179,8 @@ def cohort_overlap(
     folder : path
         For the consensus while it is needed.
     labels : {"vxm30", "all", "common"} or sequence of int
-        The structures wanted; with ``vxm30`` parcels count as cortex, otherwise where not all
-        scans have them.
+        The structures wanted; parcels count as cortex where that is among them and no parcel is,
+        as with ``vxm30``, and where not all scans have parcels.
     joined : bool
         Whether left and right of a structure count as one, under the id of the left.
     processes : int
@@ -205,7 +206,7 @@ def cohort_overlap(
         census.merge(found)
         seen(len(found.voxels))
     refused |= census.refused
-    merged = labels == "vxm30" or len(census.parcelled) > 1
+    merged = _of_whole_cortex(labels) or len(census.parcelled) > 1
     # Parcels first: some of those on the right have no name that tells their left.
     steps = [*[without_parcels] * merged, *[without_sides] * joined]
     rename = partial(_renamed, steps=steps)
@@ -365,6 +366,14 @@ def _chosen(
     if labels == "all":
         return tuple(sorted(found))
     return tuple(sorted(k for k, scans in large.items() if scans == len(judges)))
+
+
+def _of_whole_cortex(labels: str | Sequence[int]) -> bool:
+    """Tell whether left or right cortex is among the structures wanted, and no parcel of them."""
+    if labels in ("all", "common"):
+        return False
+    ids = np.array(VXM30 if labels == "vxm30" else labels, np.int64)
+    return bool(np.isin(ids, list(PARCELS)).any() and not parcels_alone(ids).any())
 
 
 def _spread(function: Callable, tasks: Iterable, processes: int) -> Iterator:

@@ -72,18 +72,21 @@ def read_transform(path: str | Path) -> sitk.Transform:
     Raises
     ------
     ValueError
-        If there is no such file, or ITK cannot read it.
+        If there is no such file, ITK cannot read it, or it is not of three dimensions.
     """
     import SimpleITK as sitk
 
     there(path)  # ITK would print how its libraries found out
     try:
-        return sitk.ReadTransform(str(path))
+        transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         raise ValueError(
             f"{path}: ITK cannot read this as a transform; give .h5, .txt, .mat or .tfm of ITK, "
             "vxmprep-convert writes them"
         ) from error
+    if transform.GetDimension() != 3:
+        raise ValueError(f"{path}: of {transform.GetDimension()} dimensions; give one of 3")
+    return transform
 
 
 def affine_members(transform: sitk.Transform) -> sitk.CompositeTransform:
