@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vxmprep.bids.records import InputChangedError, Record, Stage, seen_of
+from vxmprep.bids.results import find_results
 from vxmprep.bids.status import COLUMNS, status_row, write_status
 from vxmprep.spatial.files import checksum
 
@@ -164,7 +165,7 @@ def test_an_old_failure_is_over_when_all_is_found_done(done, scan):
     Record.of(done, "sub-01").fail(step="header", cause="cut short")
     record = Record.of(done, "sub-01")
     assert record.missing(stages(scan)) == []
-    record.settle()
+    record.settle("MNI")
     assert not Record.of(done, "sub-01").failure
 
 
@@ -172,7 +173,7 @@ def test_an_input_copied_anew_is_compared_once(done, scan, monkeypatch):
     os.utime(scan, (1, 1))
     record = Record.of(done, "sub-01")
     record.missing(stages(scan))
-    record.settle()
+    record.settle("MNI")
     monkeypatch.setattr("vxmprep.bids.records.checksum", lambda path: pytest.fail("opened"))
     assert missing(done, stages(scan)) == []
 
@@ -233,6 +234,28 @@ def test_the_status_is_by_the_last_stage_that_is_done(names, status, out):
     for name in names:
         finish(out, Stage(name, "" if name == "brain" else "MNI", {}))
     assert json.loads((out / "logs" / "sub-01_T1w.json").read_text())["status"] == status
+
+
+def test_a_failure_with_one_atlas_leaves_what_was_done_with_another(out, scan):
+    for stage in [*stages(scan), Stage("evaluate", "MNI", {}, after="register")]:
+        finish(out, stage)
+    other = stages(scan, space="other")
+    Record.of(out, "sub-01").fail(step="register", cause="killed", wanted=other)
+    record = Record.of(out, "sub-01")
+    assert (record.status, record.status_in("MNI")) == ("failed", "done")
+    assert record.status_in("other") == "failed"
+    assert status_row(record, "MNI")["why"] == "n/a"
+    assert status_row(record)["why"] == status_row(record, "other")["why"] == "killed"
+    by_space = {result.space: result.status["status"] for result in find_results(out)}
+    assert by_space == {"MNI": "done", "other": "failed"}
+
+
+def test_a_failure_with_one_atlas_is_not_over_when_another_is_done(done, scan):
+    other = stages(scan, space="other")
+    Record.of(done, "sub-01").fail(step="register", cause="killed", wanted=other)
+    Record.of(done, "sub-01").settle("MNI")
+    assert finish(done, stages(scan)[2]).failure_in("other")
+    assert finish(done, other[1]).status != "failed"
 
 
 def test_a_row_of_the_status_table_sums_seconds_and_takes_the_largest_memory(out):

@@ -27,9 +27,9 @@ class Result:
     scan : str
         The scan's name, as ``sub-01_ses-1``.
     space : str
-        The atlas's label; empty for a scan that was not evaluated.
+        The atlas's label; empty for a scan that was neither evaluated nor failed with an atlas.
     status : dict
-        Its row in ``participants_status.tsv``.
+        Its row in ``participants_status.tsv``, for this atlas alone.
     files : dict
         Files that are there, by what they hold (see `vxmprep.interfaces.SaveScan`).
     metrics : dict
@@ -68,7 +68,7 @@ class Result:
 
 
 def find_results(output_dir: Path, people: Mapping[str, str] = NOBODY) -> list[Result]:
-    """Find the results of all scans, one for each atlas that a scan was evaluated in.
+    """Find the results of all scans, one for each atlas that a scan was evaluated or failed with.
 
     Parameters
     ----------
@@ -87,9 +87,14 @@ def person_of(scan: str, people: Mapping[str, str]) -> str:
 
 
 def _results(record: Record, people: Mapping[str, str]) -> list[Result]:
-    status, person = status_row(record), person_of(record.content["scan"], people)
+    person = person_of(record.content["scan"], people)
     spaces = [key.split()[1] for key in record.stages if key.startswith("evaluate ")]
-    return [_result(record, status, space, person) for space in spaces or [""]]
+    if failed := record.failure.get("space"):
+        spaces.append(failed)
+    return [
+        _result(record, status_row(record, space or None), space, person)
+        for space in dict.fromkeys(spaces or [""])
+    ]
 
 
 def _result(record: Record, status: dict[str, str], space: str, person: str) -> Result:
