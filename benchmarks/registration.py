@@ -24,6 +24,9 @@ the atlas (1 mm) by one nearest-neighbour interpolation. `pairs`: mean over all 
 `consensus`: against the majority of all others. Intervals: 95 %, bootstrap over people. Folding:
 voxels of the brain mask with a determinant of 0 or less; `by ITK`: as ITK's filter counts them for
 the whole map (see `vxmprep.morph.fold`).
+
+With `--others METHOD`, each person by each of the methods is compared with all other people as
+METHOD registered them: so a method that is too slow for everyone can be compared on a few.
 """
 
 import argparse
@@ -79,6 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--ants", help="Python of an environment with antspyx")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--others", metavar="METHOD", help="what carries the others' labels")
     parser.add_argument("--table", action="store_true", help="measure what is there, run nothing")
     options = parser.parse_args(own)
     words = [*theirs[:2], "prepare", *theirs[2:]]
@@ -89,14 +93,14 @@ def main() -> None:
     scans = {task.scan.stem: (task.segmentation, _files(task)) for task in labelled}
     atlas = prepare_atlas(plan.atlas)
     methods = options.methods.split(",")
-    for method in methods:
+    for method in [*methods, *([options.others] if options.others else [])]:
         if not METHOD.fullmatch(method):
-            parser.error(f"--methods: {method!r} is none; see --help")
+            parser.error(f"{method!r} is no method; see --help")
     if not options.table:
         for stem, (_, files) in scans.items():
             for method in methods:
                 register(method, stem, files, atlas, options)
-    report(methods, scans, atlas, options.results)
+    report(methods, scans, atlas, options)
 
 
 def _files(task) -> dict[str, Path]:
@@ -221,14 +225,32 @@ def _write(made: Path, affine: np.ndarray, vectors: np.ndarray, grid: Grid) -> N
     )
 
 
-def report(methods: list[str], scans: dict, atlas: PreparedAtlas, results: Path) -> None:
+def report(methods: list[str], scans: dict, atlas: PreparedAtlas, options) -> None:
     """Measure all that is there, print the table and draw the figure."""
     from vxmprep.evaluation.folding import folding, jacobian_determinant
 
+    results = options.results
     grid = Grid.of(atlas.network_brain)
     mask = np.asarray(atlas.network_mask.dataobj) > 0
-    made = [method for method in methods if method != "affine"]
-    stems = [s for s in scans if all((results / m / f"{s}.json").is_file() for m in made)]
+
+    def registered(stem: str, method: str) -> bool:
+        return method == "affine" or (results / method / f"{stem}.json").is_file()
+
+    def transform_of(stem: str, method: str):
+        affine = scans[stem][1]["affine"]
+        return read_transform(affine if method == "affine" else results / method / f"{stem}.h5")
+
+    def carried(stem: str, transform) -> np.ndarray:
+        labels = resample(load_labels(scans[stem][0]), grid, transform, nearest=True)
+        return without_parcels(np.asarray(labels.dataobj).astype(np.int16))
+
+    stems = [s for s in scans if all(registered(s, method) for method in methods)]
+    others, pairs_of = None, pairs_mean
+    if options.others:
+        kept = [s for s in scans if registered(s, options.others)]
+        others = {s: carried(s, transform_of(s, options.others)) for s in kept}
+        pairs_of = people_mean
+        print(f"\ncompared with {len(others)} people by {options.others}")
     print(f"\n{len(stems)} people: {', '.join(stems)}\n")
     head = ["", "Dice, pairs", "Dice, consensus", "HD95, mm", "folding, %", "by ITK, %"]
     head += ["wall s", "processor s", "peak GB"]
@@ -236,31 +258,27 @@ def report(methods: list[str], scans: dict, atlas: PreparedAtlas, results: Path)
     print("|---" * len(head) + "|")
     structures, points = {}, {}
     for method in methods:
-        maps, folds, costs = [], [], []
+        maps, folds, costs = {}, [], []
         for stem in stems:
-            segmentation, files = scans[stem]
-            if method == "affine":
-                transform = read_transform(files["affine"])
-            else:
-                transform = read_transform(results / method / f"{stem}.h5")
+            transform = transform_of(stem, method)
+            if method != "affine":
                 determinant = np.asarray(jacobian_determinant(transform, grid).dataobj)
                 folds.append((folding(determinant, mask).percent, by_itk(transform, grid, mask)))
                 text = (results / method / f"{stem}.json").read_text(encoding="utf-8")
                 costs.append(json.loads(text))
-            labels = resample(load_labels(segmentation), grid, transform, nearest=True)
-            maps.append(without_parcels(np.asarray(labels.dataobj).astype(np.int16)))
-        pairs = pair_dice(maps)
-        dice, hd95 = against_consensus(maps)
+            maps[stem] = carried(stem, transform)
+        pairs = pair_dice(maps, others or maps)
+        dice, hd95 = against_consensus(maps, others or maps)
         structures[method] = dice
-        row = [spread(pairs_mean, pairs), spread(people_mean, dice), spread(people_mean, hd95, 2)]
+        row = [spread(pairs_of, pairs), spread(people_mean, dice), spread(people_mean, hd95, 2)]
         if costs:
             row += [f"{share:.4f}" for share in np.mean(folds, axis=0)]
             row += [f"{np.median([c[key] for c in costs]):.1f}" for key in ("wall", "cpu")]
             row += [f"{max(c['peak'] for c in costs):.2f}"]
         seconds = np.median([c["cpu"] for c in costs]) if costs else 0.0
-        points[method] = float(seconds), pairs_mean(pairs, np.arange(len(stems)))
+        points[method] = float(seconds), pairs_of(pairs, np.arange(len(stems)))
         print("|", method, "|", " | ".join(row + ["-"] * (8 - len(row))), "|", flush=True)
-    if len(stems) > 1:  # one person alone has no consensus to be compared with
+    if len(others or stems) > 1:  # one person alone has no consensus to be compared with
         draw(structures, results / "structures.png")
     draw_curve(points, results / "curve.png")
 
@@ -277,27 +295,34 @@ def by_itk(transform, grid: Grid, mask: np.ndarray) -> float:
     return 100 * float((determinant[mask] <= 0).mean())
 
 
-def pair_dice(maps: list[np.ndarray]) -> np.ndarray:
-    """Mean Dice of each pair of people ``(n, n)``; not a number for oneself."""
-    found = np.full((len(maps), len(maps)), np.nan)
-    for i in range(len(maps)):
-        for j in range(i):
-            each = overlaps(maps[i], maps[j])
-            values = [each[k].dice for k in VXM30 if k in each]
-            found[i, j] = found[j, i] = np.nanmean(values)
+def pair_dice(maps: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> np.ndarray:
+    """Mean Dice of each person with each of the others ``(n, m)``; not a number for oneself."""
+    found = np.full((len(maps), len(others)), np.nan)
+    for i, (person, own) in enumerate(maps.items()):
+        for j, (other, theirs) in enumerate(others.items()):
+            if person == other:
+                continue
+            if maps is others and j < i:
+                found[i, j] = found[j, i]
+                continue
+            each = overlaps(own, theirs)
+            found[i, j] = np.nanmean([each[k].dice for k in VXM30 if k in each])
     return found
 
 
-def against_consensus(maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def against_consensus(
+    maps: dict[str, np.ndarray], others: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Dice and HD95 of each person and structure ``(n, 30)`` with the majority of all others."""
-    counts = np.stack([sum((m == label).astype(np.uint8) for m in maps) for label in (0, *VXM30)])
     ids = np.array((0, *VXM30), np.int16)
+    counts = np.stack([sum((m == k).astype(np.uint8) for m in others.values()) for k in ids])
     dice, hd95 = (np.full((len(maps), len(VXM30)), np.nan) for _ in range(2))
-    for person, own in enumerate(maps):
-        others = counts.copy()
-        for place, label in enumerate(ids):
-            others[place] -= own == label
-        consensus = ids[others.argmax(axis=0)]  # the first of equals is the smallest id
+    for person, (stem, own) in enumerate(maps.items()):
+        votes = counts.copy()
+        if stem in others:
+            for place, label in enumerate(ids):
+                votes[place] -= others[stem] == label
+        consensus = ids[votes.argmax(axis=0)]  # the first of equals is the smallest id
         each = overlaps(consensus, own)
         far = surface_distances(consensus, own, (1.0, 1.0, 1.0))
         for place, label in enumerate(VXM30):
