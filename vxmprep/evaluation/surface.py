@@ -111,10 +111,10 @@ def boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     values = present(labels)
     if not len(values):
         return {}
-    # Ids may be large: looked up by their rank.
-    rank = np.zeros(int(values.max(initial=0)) + 1, np.int32)
-    rank[values] = np.arange(1, len(values) + 1)
-    found = find_objects(rank[np.maximum(labels, 0)], max_label=len(values))
+    # Ids may be large, and a table of them would be: they are searched for by their rank.
+    ids = np.append(0, values).astype(labels.dtype)
+    ranks = np.searchsorted(ids, np.maximum(labels, 0)).astype(np.int32)
+    found = find_objects(ranks, max_label=len(values))
     return {
         int(label): tuple(
             slice(side.start + whole.start, side.stop + whole.start)
