@@ -386,6 +386,22 @@ def test_what_a_job_tells_of_the_ends_of_others_is_not_its_own(study, slurm_prog
     assert "ENDED group" not in capfd.readouterr().err
 
 
+def test_the_log_of_a_participant_named_as_a_level_is_not_that_levels(
+    study, slurm_programs, capfd
+):
+    study.tiny.scan(study.t1w("train"), 3)
+    folder = write(study)
+    (folder / "jobs.txt").write_text("prepare 1\n")
+    end = next(iter(ENDS))
+    (folder / "logs" / "vxmprep-train-2.log").write_text("at work\n")
+    (folder / "logs" / "vxmprep-prepare-1_0.log").write_text(f"participants: train\n{end}\n")
+    capfd.readouterr()
+    assert main([str(study.bids), str(study.out), "--status"]) == 1
+    told = capfd.readouterr().err
+    assert "ENDED train" not in told
+    assert "FAILED sub-train: its job ran out of time" in told
+
+
 def test_the_training_takes_what_the_jobs_before_have_prepared(study):
     folder = write(study, levels=["prepare", "train"])
     assert "--only-prepared" in (folder / "train.sh").read_text()

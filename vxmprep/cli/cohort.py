@@ -158,7 +158,7 @@ def read_logs(folder: Path) -> dict[str, Log]:
     Returns
     -------
     dict
-        By participant's label, and by level where a job is no participant's: the newest.
+        By participant, as ``sub-01``, and by level where a job is no participant's: the newest.
     """
     logs = [(log.stat().st_mtime, log) for log in (folder / "logs").glob("vxmprep-*.log")]
     newest: dict[str, Log] = {}
@@ -166,12 +166,15 @@ def read_logs(folder: Path) -> dict[str, Log]:
         level = log.name.split("-")[1]
         # What a job said before it was put back into the queue is over.
         said = log.read_text(encoding="utf-8", errors="replace").rpartition(PEOPLE)[2]
-        people, _, said = said.partition("\n") if level in SUFFICIENT else (level, "", said)
+        whose = [level]
+        if level in SUFFICIENT:
+            people, _, said = said.partition("\n")
+            whose = [f"sub-{one}" for one in people.split()]
         lines = said.strip().splitlines() or ["its log is empty"]
         end = "\n".join(line for line in lines if line.startswith(ENDERS))
         why = next((why for sign, why in ENDS if re.search(sign, end, re.IGNORECASE)), None)
         last = lines[-1].strip()
-        for one in people.split():
+        for one in whose:
             newest[one] = Log(level, log, why, last)
     return newest
 
@@ -180,7 +183,7 @@ def _note(scans: Sequence[Scan], records: dict[str, Record], logs: dict[str, Log
     """Note in the records of scans why their job was ended; give how many these are."""
     noted = 0
     for scan in scans:
-        record, log = records[scan.stem], logs.get(scan.participant)
+        record, log = records[scan.stem], logs.get(f"sub-{scan.participant}")
         if log is None or not log.ended:
             continue
         if record.failure or record.status in SUFFICIENT[log.level]:
@@ -203,7 +206,7 @@ def _problems(
             yield f"ENDED {level}: its job {logs[level].ended} ({logs[level].path})"
     nothing = {}
     for scan in scans:
-        record, log = records[scan.stem], logs.get(scan.participant)
+        record, log = records[scan.stem], logs.get(f"sub-{scan.participant}")
         if log and not record.failure and record.status not in SUFFICIENT[log.level]:
             nothing[log.level] = log
     if "train" in logs and not (settings.model_folder / "model.pt").is_file():
