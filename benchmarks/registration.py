@@ -248,6 +248,8 @@ def report(methods: list[str], scans: dict, atlas: PreparedAtlas, options) -> No
     others, pairs_of = None, pairs_mean
     if options.others:
         kept = [s for s in scans if registered(s, options.others)]
+        if not kept:
+            sys.exit(f"--others {options.others}: nobody is registered by it in {results}")
         others = {s: carried(s, transform_of(s, options.others)) for s in kept}
         pairs_of = people_mean
         print(f"\ncompared with {len(others)} people by {options.others}")
@@ -315,7 +317,7 @@ def against_consensus(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dice and HD95 of each person and structure ``(n, 30)`` with the majority of all others."""
     ids = np.array((0, *VXM30), np.int16)
-    counts = np.stack([sum((m == k).astype(np.uint8) for m in others.values()) for k in ids])
+    counts = np.stack([sum((m == k).astype(np.uint16) for m in others.values()) for k in ids])
     dice, hd95 = (np.full((len(maps), len(VXM30)), np.nan) for _ in range(2))
     for person, (stem, own) in enumerate(maps.items()):
         votes = counts.copy()

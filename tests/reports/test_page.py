@@ -154,6 +154,6 @@ def test_the_methods_are_those_of_the_records_and_not_of_another_network(output)
 
 def test_an_error_that_is_over_is_still_told(output):
     failed = Record.of(output, "sub-01_ses-b")
-    failed.settle("")
+    failed.settle()
     assert failed.status != "failed"
     assert "Errors of earlier tries" in write_page(output, "01").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,24 +119,23 @@ class Record:
 
     @property
     def failure(self) -> dict:
-        """Why the scan failed: ``step``, ``cause``, ``crash``, ``space``; empty if it did not."""
-        return self.content.get("failure") or {}
+        """Why the scan failed: ``step``, ``cause``, ``crash`` and ``space``; empty if it did not.
 
-    def failure_in(self, space: str) -> dict:
-        """Why the scan failed with an atlas: one that failed with another is not meant."""
-        own = self.failure.get("space", "") in ("", space)
-        return self.failure if own else {}
+        Only what was done with the atlas named by ``space`` is touched by it; with all if empty.
+        """
+        return self.content.get("failure") or {}
 
     @property
     def status(self) -> str:
         """``failed``, ``done`` (evaluated too), ``registered``, ``prepared`` or ``unfinished``."""
-        return "failed" if self.failure else _last(key.split()[0] for key in self.stages)
-
-    def status_in(self, space: str) -> str:
-        """Give the status of what was done with an atlas."""
-        own = (key.partition(" ") for key in self.stages)
-        names = (name for name, _, where in own if where in ("", space))
-        return "failed" if self.failure_in(space) else _last(names)
+        if self.failure:
+            return "failed"
+        names = {key.split()[0] for key in self.stages}
+        if "evaluate" in names:
+            return "done"
+        if "register" in names:
+            return "registered"
+        return "prepared" if "labels" in names else "unfinished"
 
     @property
     def flags(self) -> list[str]:
@@ -230,33 +229,33 @@ class Record:
                 "version": vxmprep.__version__,
                 **more,
             }
-            if not stage.space or self.failure_in(stage.space):
-                self.content.pop("failure", None)
+            self.content.pop("failure", None)
             self._sweep(stage.key)
 
     def fail(
-        self, *, step: str, cause: str, crash: str = "", wanted: Sequence[Stage] = ()
+        self,
+        *,
+        step: str,
+        cause: str,
+        crash: str = "",
+        space: str = "",
+        wanted: Sequence[Stage] = (),
     ) -> None:
-        """Note that the scan has failed, unless another job has finished what was wanted.
-
-        The failure is that of the atlas wanted, and of all where nothing is said to be wanted.
-        """
+        """Note that the scan has failed, unless another job has finished what was wanted."""
         with self._change():
             if not wanted or self.missing(wanted):
-                space = wanted[-1].space if wanted else ""
                 failure = {"step": step, "cause": cause, "crash": crash, "space": space}
                 self.content["failure"] = failure
                 when = {"when": time.strftime("%Y-%m-%d %H:%M"), "version": vxmprep.__version__}
                 earlier = self.content.get("failures", [])[1 - MOST_FAILURES :]
                 self.content["failures"] = [*earlier, {**failure, **when}]
 
-    def settle(self, space: str) -> None:
-        """Note that all that is wanted with an atlas is done: an earlier failure is over."""
-        if self.failure_in(space) or self._touched:
+    def settle(self) -> None:
+        """Note that all that is wanted is done: an earlier failure is over."""
+        if self.failure or self._touched:
             known = {key: stage["inputs"] for key, stage in self.stages.items()}
             with self._change():
-                if self.failure_in(space):
-                    self.content.pop("failure", None)
+                self.content.pop("failure", None)
                 for key, inputs in known.items():
                     if key in self.stages:
                         self.stages[key]["inputs"] = inputs
@@ -342,16 +341,6 @@ class Record:
             return False
         known["mtime_ns"], self._touched = modified, True
         return True
-
-
-def _last(names: Iterable[str]) -> str:
-    """Give the status that finished stages come to."""
-    there = set(names)
-    if "evaluate" in there:
-        return "done"
-    if "register" in there:
-        return "registered"
-    return "prepared" if "labels" in there else "unfinished"
 
 
 @contextmanager

@@ -27,9 +27,9 @@ class Result:
     scan : str
         The scan's name, as ``sub-01_ses-1``.
     space : str
-        The atlas's label; empty for a scan that was neither evaluated nor failed with an atlas.
+        The atlas's label; empty for a scan that was not evaluated in it.
     status : dict
-        Its row in ``participants_status.tsv``, for this atlas alone.
+        Its row in ``participants_status.tsv``, without a failure with another atlas.
     files : dict
         Files that are there, by what they hold (see `vxmprep.interfaces.SaveScan`).
     metrics : dict
@@ -68,7 +68,9 @@ class Result:
 
 
 def find_results(output_dir: Path, people: Mapping[str, str] = NOBODY) -> list[Result]:
-    """Find the results of all scans, one for each atlas that a scan was evaluated or failed with.
+    """Find the results of all scans, one for each atlas that a scan was evaluated in.
+
+    A scan that was evaluated in none, or failed with another, has one without an atlas.
 
     Parameters
     ----------
@@ -89,12 +91,10 @@ def person_of(scan: str, people: Mapping[str, str]) -> str:
 def _results(record: Record, people: Mapping[str, str]) -> list[Result]:
     person = person_of(record.content["scan"], people)
     spaces = [key.split()[1] for key in record.stages if key.startswith("evaluate ")]
-    if failed := record.failure.get("space"):
-        spaces.append(failed)
-    return [
-        _result(record, status_row(record, space or None), space, person)
-        for space in dict.fromkeys(spaces or [""])
-    ]
+    failed = record.failure.get("space", "")
+    if not spaces or failed not in ("", *spaces):
+        spaces.append("")
+    return [_result(record, status_row(record, space), space, person) for space in spaces]
 
 
 def _result(record: Record, status: dict[str, str], space: str, person: str) -> Result:

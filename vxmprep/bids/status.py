@@ -11,15 +11,15 @@ COLUMNS = ("scan", "status", "step", "why", "seconds", "peak_gb", "flags", "vers
 FILE = "participants_status.tsv"
 
 
-def status_row(record: Record, space: str | None = None) -> dict[str, str]:
+def status_row(record: Record, evaluated: str = "") -> dict[str, str]:
     """Say what became of a scan.
 
     Parameters
     ----------
     record : Record
         Of the scan.
-    space : str, optional
-        The atlas that status and failure are to be of; by default those of any.
+    evaluated : str, optional
+        An atlas that it was evaluated with: a failure with another is not told.
 
     Returns
     -------
@@ -28,13 +28,14 @@ def status_row(record: Record, space: str | None = None) -> dict[str, str]:
         unfinished; ``step`` the step that failed; ``seconds`` the sum of its steps; ``peak_gb``
         the largest memory of any.
     """
-    content = record.content
-    failure = record.failure if space is None else record.failure_in(space)
+    content, failure, status = record.content, record.failure, record.status
+    if evaluated and failure.get("space", "") not in ("", evaluated):
+        failure, status = {}, "done"
     steps = content.get("steps", {}).values()
     versions = sorted({stage["version"] for stage in record.stages.values()})
     row = {
         "scan": content["scan"],
-        "status": record.status if space is None else record.status_in(space),
+        "status": status,
         "step": failure.get("step", ""),
         "why": failure.get("cause", ""),
         "seconds": f"{sum(step['seconds'] for step in steps):.0f}" if steps else "",

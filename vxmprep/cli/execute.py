@@ -98,10 +98,10 @@ def _begin(plan: Plan, progress: Progress) -> None:
         progress.say(f"done already: {finished}; --force does them again")
     for task in tasks:
         if task.problem:
-            task.record.fail(step="header", cause=task.problem)
+            task.record.fail(step="header", cause=task.problem, space=plan.atlas.name)
             progress.say(f"{task.scan.stem}: failed: {task.problem}")
         elif not task.missing:
-            task.record.settle(plan.atlas.name)
+            task.record.settle()
 
 
 def _run(plan: Plan, work: Path, logs: Path, listener: Listener) -> None:
@@ -291,7 +291,7 @@ def _end(plan: Plan, listener: Listener) -> int:
         print(table(touched))
     tasks = touched if plan.settings.reports_only else plan.tasks
     through = [t for t in tasks if not t.missing or branch_name(t.scan) in listener.done]
-    failed = [t for t in touched if t.record.failure_in(plan.atlas.name)]
+    failed = [t for t in touched if t.record.failure]
     unfinished = len(tasks) - len(through) - len(failed)
     for task in failed:
         failure = task.record.failure
@@ -313,7 +313,7 @@ def table(tasks: list[Task]) -> str:
     width = max(len(task.scan.stem) for task in shown)
     lines = [f"{'scan':{width}}  {'status':10}  s in all  peak GB  Dice affine, full  remarks"]
     for task in shown:
-        row = status_row(task.record, task.stages[-1].space)
+        row = status_row(task.record)
         remark = row["why"] if row["status"] == "failed" else row["flags"]
         remark = "" if remark == "n/a" else remark[:100]
         lines.append(

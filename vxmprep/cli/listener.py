@@ -203,4 +203,5 @@ def note_failures(listener: Listener, logs: Path) -> None:
         crash, told = crashes.get((whose, step), ("", ""))
         # nipype's own plugins tell the cause in the crash file alone.
         cause = cause or told or "see its crash file"
-        task.record.fail(step=step, cause=cause, crash=crash, wanted=task.stages)
+        space = task.stages[-1].space
+        task.record.fail(step=step, cause=cause, crash=crash, space=space, wanted=task.stages)

@@ -230,7 +230,7 @@ def _needed(task: Task) -> list[Stage]:
 def _unfit(task: Task, record: Record) -> str:
     """Say why a scan cannot be trained on; empty if it can."""
     if record.missing(_needed(task)):
-        return record.failure_in(task.stages[-1].space).get("cause") or "not prepared"
+        return record.failure.get("cause") or "not prepared"
     flags = [
         flag
         for stage in task.stages

@@ -111,7 +111,7 @@ def boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     values = present(labels)
     if not len(values):
         return {}
-    # Ids may be large, and a table of them would be: they are searched for by their rank.
+    # A table of all ids might be huge: the rank of each voxel's is found by a search.
     ids = np.append(0, values).astype(labels.dtype)
     ranks = np.searchsorted(ids, np.maximum(labels, 0)).astype(np.int32)
     found = find_objects(ranks, max_label=len(values))
