@@ -245,7 +245,7 @@ def test_a_failure_with_one_atlas_leaves_what_was_done_with_another(out, scan):
     told = {result.space: result.status for result in find_results(out)}
     assert {space: (row["status"], row["why"]) for space, row in told.items()} == {
         "MNI": ("done", "n/a"),
-        "": ("failed", "killed"),
+        "": ("failed", "killed (atlas other)"),
     }
     record.fail(step="register", cause="killed", space="MNI")
     assert [result.status["status"] for result in find_results(out)] == ["failed"]

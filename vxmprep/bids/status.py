@@ -31,13 +31,16 @@ def status_row(record: Record, evaluated: str = "") -> dict[str, str]:
     content, failure, status = record.content, record.failure, record.status
     if evaluated and failure.get("space", "") not in ("", evaluated):
         failure, status = {}, "done"
+    space = failure.get("space", "")
+    others = {key.partition(" ")[2] for key in record.stages} - {"", space}
+    where = f" (atlas {space})" if space and others else ""
     steps = content.get("steps", {}).values()
     versions = sorted({stage["version"] for stage in record.stages.values()})
     row = {
         "scan": content["scan"],
         "status": status,
         "step": failure.get("step", ""),
-        "why": failure.get("cause", ""),
+        "why": failure.get("cause", "") + where,
         "seconds": f"{sum(step['seconds'] for step in steps):.0f}" if steps else "",
         "peak_gb": f"{max(step['peak_gb'] for step in steps):.2f}" if steps else "",
         "flags": "; ".join(record.flags),
