@@ -242,11 +242,12 @@ def test_a_failure_with_one_atlas_leaves_what_was_done_with_another(out, scan):
     record = Record.of(out, "sub-01")
     record.fail(step="register", cause="killed", space="other", wanted=stages(scan, space="other"))
     assert status_row(record)["status"] == "failed"
-    told = {result.space: result.status for result in find_results(out)}
-    assert {space: (row["status"], row["why"]) for space, row in told.items()} == {
-        "MNI": ("done", "n/a"),
-        "": ("failed", "killed (atlas other)"),
-    }
+    done, failed = find_results(out)
+    assert (done.space, done.status["status"], done.status["why"]) == ("MNI", "done", "n/a")
+    assert (failed.space, failed.status["status"]) == ("", "failed")
+    assert failed.status["why"] == "killed (atlas other)"
+    assert "evaluateMNI.nii.gz" in done.files
+    assert set(failed.files) == {"brain.nii.gz"}, "what was made with the other is not its own"
     record.fail(step="register", cause="killed", space="MNI")
     assert [result.status["status"] for result in find_results(out)] == ["failed"]
 

@@ -98,13 +98,14 @@ def _results(record: Record, people: Mapping[str, str]) -> list[Result]:
 
 
 def _result(record: Record, status: dict[str, str], space: str, person: str) -> Result:
-    """Gather what the stages of a scan have left."""
+    """Gather what the stages of a scan have left: those of one atlas, as far as one is known."""
+    atlas = space or record.failure.get("space", "")
     made: dict[str, str] = {}
     pictures: dict[str, str] = {}
     doubts: list[str] = []
     for key, stage in record.stages.items():
         name, _, where = key.partition(" ")
-        if where in ("", space) or not space:
+        if where in ("", atlas) or not atlas:
             (pictures if name in PICTURES else made).update(stage["files"])
             doubts += stage["flags"] if name in ("brain", "align") else []
     paths = {name: record.output_dir / path for name, path in (made | pictures).items()}
